@@ -1,0 +1,34 @@
+//! What is true: tasks, leases, sessions.
+//!
+//! This crate holds the decisions of the credential proxy and none of its surroundings: no HTTP, no AWS SDK, no files,
+//! no environment and no clock of its own. Its two borders are the traits [`Clock`] and [`AssumeRole`].
+//!
+//! The way of a request: [`Registry::authenticate`] → [`Task`] → [`SessionCache::get`] → [`Session`].
+//! The way of a refresh: [`SessionCache::sweep`] → [`SessionCell`](session::cell::SessionCell) → [`AssumeRole`].
+
+mod budget;
+mod clock;
+mod grammar;
+mod lease;
+mod registry;
+mod role;
+pub mod session;
+mod sts;
+mod task;
+#[cfg(any(test, feature = "test-util"))]
+pub mod test_util;
+
+pub use budget::{Budget, BudgetLimits};
+pub use clock::{Clock, SystemClock};
+pub use grammar::Invalid;
+pub use lease::{Lease, LeaseId};
+pub use registry::{Arrival, NewTask, Refusal, RegisterError, Registry};
+pub use role::{
+    ExternalId, PolicyArn, Region, RoleArn, SessionDuration, SessionName, SessionPolicy, SessionSpec, SessionTag,
+    SessionTags, SourceIdentity,
+};
+pub use session::cache::{SessionCache, SessionError};
+pub use session::policy::Freshness;
+pub use session::{NewSession, Session};
+pub use sts::{AssumeRole, AssumeRoleError, FailureKind, Pending};
+pub use task::{CredentialsId, IdDigest, RoleKind, Task, TaskArn, TaskNames, Token, TokenRule};

@@ -1,0 +1,220 @@
+//! All tasks. The registry is the truth: it never evicts, and what it does not hold is not served.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::lease::Lease;
+use crate::role::SessionSpec;
+use crate::task::{CredentialsId, IdDigest, RoleKind, Task, TaskArn, Token, TokenRule};
+
+/// The registered tasks, by the digest of their credentials id.
+#[derive(Debug)]
+pub struct Registry {
+    tasks: RwLock<HashMap<IdDigest, Arc<Task>>>,
+    capacity: usize,
+}
+
+/// What a task is registered with.
+#[derive(Debug, Clone)]
+pub struct NewTask {
+    /// The task's ARN.
+    pub arn: TaskArn,
+    /// Which of the task's roles this is.
+    pub role_kind: RoleKind,
+    /// What is asked of STS.
+    pub spec: SessionSpec,
+    /// The credentials id that opens it.
+    pub id: CredentialsId,
+    /// The tokens that are accepted: the present one and, while its readers live, the previous one. None: no token is asked for.
+    pub tokens: Vec<Token>,
+    /// Where the token is demanded.
+    pub token_rule: TokenRule,
+}
+
+/// Why a task was not registered. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegisterError {
+    /// One id opens one task.
+    #[error("credentials id {0} (digest) is registered already: every task and role needs an id of its own")]
+    IdTaken(IdDigest),
+    /// One task has at most one registration for each kind of role.
+    #[error("{0} of {1} is registered already")]
+    TaskTaken(RoleKind, TaskArn),
+    /// The registry is full.
+    #[error("{0} registrations exist already, which is the most this proxy holds")]
+    Full(usize),
+}
+
+/// Where a request arrived, which decides whether a token is demanded. Told from the connection's destination address, never
+/// from the Host header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// A link-local address of the credentials endpoint, 169.254.170.2: `RELATIVE_URI`.
+    LinkLocal,
+    /// Any other address: `FULL_URI`.
+    Elsewhere,
+}
+
+/// Why a request gets nothing. To whoever asks, every `Unknown` looks the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No such id, or not any more.
+    #[error("unknown credentials id")]
+    Unknown,
+    /// The task demands a token and none came.
+    #[error("no token")]
+    TokenMissing,
+    /// A token came and it is not the task's.
+    #[error("wrong token")]
+    TokenWrong,
+}
+
+impl Registry {
+    /// An empty registry for at most `capacity` registrations.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self { tasks: RwLock::default(), capacity }
+    }
+
+    /// Registers one task role or execution role.
+    ///
+    /// # Errors
+    /// [`RegisterError`]; nothing has changed then.
+    pub fn register(&self, new: NewTask) -> Result<Arc<Task>, RegisterError> {
+        let NewTask { arn, role_kind, spec, id, tokens, token_rule } = new;
+        let id = id.digest();
+        let mut tasks = self.write();
+        if tasks.contains_key(&id) {
+            return Err(RegisterError::IdTaken(id));
+        }
+        if tasks.values().any(|task| task.arn == arn && task.role_kind == role_kind) {
+            return Err(RegisterError::TaskTaken(role_kind, arn));
+        }
+        if tasks.len() >= self.capacity {
+            return Err(RegisterError::Full(self.capacity));
+        }
+        let tokens = tokens.iter().map(Token::digest).collect();
+        let task = Arc::new(Task { arn, role_kind, spec, id, tokens, token_rule, lease: Lease::begin() });
+        tasks.insert(id, Arc::clone(&task));
+        Ok(task)
+    }
+
+    /// Ends a registration. Once this has returned, no request is answered with its session, not even one in flight.
+    pub fn revoke(&self, id: IdDigest) -> Option<Arc<Task>> {
+        let task = self.write().remove(&id)?;
+        task.lease.end();
+        Some(task)
+    }
+
+    /// Finds the task that a request may have: the id is known and the token, where one is demanded or sent, is right.
+    ///
+    /// An empty token counts as none (Envoy sends one). An unknown id costs a digest and a look-up; nothing of it is kept.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn authenticate(&self, id: &str, token: &[u8], arrival: Arrival) -> Result<Arc<Task>, Refusal> {
+        let digest = IdDigest::of(id);
+        let task = self.read().get(&digest).map(Arc::clone).ok_or(Refusal::Unknown)?;
+        if task.tokens.is_empty() {
+            return Ok(task);
+        }
+        let demanded = task.token_rule == TokenRule::Always || arrival == Arrival::Elsewhere;
+        match token {
+            [] if demanded => Err(Refusal::TokenMissing),
+            [] => Ok(task),
+            token if task.accepts(token) => Ok(task),
+            _ => Err(Refusal::TokenWrong),
+        }
+    }
+
+    /// All registrations, in no order.
+    #[must_use]
+    pub fn tasks(&self) -> Vec<Arc<Task>> {
+        self.read().values().cloned().collect()
+    }
+
+    // A panic under the lock leaves the map as it was before or after one insert or remove, both of which are whole.
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<IdDigest, Arc<Task>>> {
+        self.tasks.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<IdDigest, Arc<Task>>> {
+        self.tasks.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_util::new_task;
+
+    fn registered(change: impl FnOnce(&mut NewTask)) -> (Registry, String) {
+        let registry = Registry::new(4);
+        let mut new = new_task("web");
+        change(&mut new);
+        let id = new.id.expose().to_owned();
+        registry.register(new).unwrap();
+        (registry, id)
+    }
+
+    fn outcome(registry: &Registry, id: &str, token: &str, arrival: Arrival) -> Option<Refusal> {
+        registry.authenticate(id, token.as_bytes(), arrival).err()
+    }
+
+    #[test]
+    fn a_token_is_demanded_on_loopback_and_only_checked_on_link_local() {
+        use Arrival::{Elsewhere, LinkLocal};
+        let (registry, id) = registered(|new| new.tokens = vec![Token::new("right").unwrap()]);
+        assert_eq!(outcome(&registry, &id, "right", Elsewhere), None);
+        assert_eq!(outcome(&registry, &id, "", Elsewhere), Some(Refusal::TokenMissing));
+        assert_eq!(outcome(&registry, &id, "wrong", Elsewhere), Some(Refusal::TokenWrong));
+        assert_eq!(outcome(&registry, &id, "", LinkLocal), None);
+        assert_eq!(outcome(&registry, &id, "wrong", LinkLocal), Some(Refusal::TokenWrong));
+    }
+
+    #[test]
+    fn token_required_always_demands_it_on_link_local_too() {
+        let (registry, id) = registered(|new| {
+            new.tokens = vec![Token::new("right").unwrap()];
+            new.token_rule = TokenRule::Always;
+        });
+        assert_eq!(outcome(&registry, &id, "", Arrival::LinkLocal), Some(Refusal::TokenMissing));
+    }
+
+    #[test]
+    fn the_previous_token_is_accepted_beside_the_present_one() {
+        let (registry, id) = registered(|new| new.tokens = ["now", "before"].map(|t| Token::new(t).unwrap()).into());
+        for (token, refusal) in [("now", None), ("before", None), ("never", Some(Refusal::TokenWrong))] {
+            assert_eq!(outcome(&registry, &id, token, Arrival::Elsewhere), refusal, "{token}");
+        }
+    }
+
+    #[test]
+    fn a_task_without_a_token_ignores_one_that_is_sent() {
+        let (registry, id) = registered(|_| {});
+        assert_eq!(outcome(&registry, &id, "whatever", Arrival::Elsewhere), None);
+    }
+
+    #[test]
+    fn a_revoked_id_is_unknown_and_its_lease_has_ended() {
+        let (registry, id) = registered(|_| {});
+        let task = registry.revoke(IdDigest::of(&id)).unwrap();
+        assert!(!task.lease().stands());
+        assert_eq!(outcome(&registry, &id, "", Arrival::Elsewhere), Some(Refusal::Unknown));
+        assert!(registry.revoke(IdDigest::of(&id)).is_none());
+    }
+
+    #[test]
+    fn one_id_opens_one_task_and_one_task_has_one_registration_a_kind() {
+        let registry = Registry::new(2);
+        let web = new_task("web");
+        registry.register(web.clone()).unwrap();
+        let same_id = NewTask { id: web.id.clone(), ..new_task("db") };
+        assert!(matches!(registry.register(same_id), Err(RegisterError::IdTaken(_))));
+        let same_task = NewTask { id: CredentialsId::random(), ..web.clone() };
+        assert!(matches!(registry.register(same_task), Err(RegisterError::TaskTaken(..))));
+        registry.register(NewTask { id: CredentialsId::random(), role_kind: RoleKind::Execution, ..web }).unwrap();
+        assert_eq!(registry.register(new_task("db")).err(), Some(RegisterError::Full(2)));
+        assert_eq!(registry.tasks().len(), 2);
+    }
+}

@@ -1,0 +1,260 @@
+//! All cells, and the one function that calls STS: [`SessionCache::load`]. Readers and the sweep meet there.
+//!
+//! What the cache guarantees, by the numbers of the invariants in ARCHITECTURE.md: a load outlives the client that caused it
+//! (2); once a lease has ended nothing is answered with its session (6); a cell belongs to one lease and so to one whole
+//! session spec (8).
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Session;
+use super::cell::{Answer, SessionCell, Settled};
+use super::policy::Freshness;
+use crate::budget::Budget;
+use crate::clock::Clock;
+use crate::lease::LeaseId;
+use crate::sts::{AssumeRole, AssumeRoleError, FailureKind};
+use crate::task::Task;
+
+/// A load that has not come back after this long has failed. The adapter's own timeouts are shorter.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often the sweep looks for sessions to refresh.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How long a cell is kept that nothing touches: longer than the longest session.
+const CELL_IDLE: Duration = Duration::from_secs(13 * 3600);
+
+/// The sessions of all tasks.
+pub struct SessionCache {
+    /// Cells, not credentials: an instant, infallible `get_with`, and nothing in here knows an expiry. An evicted cell costs one
+    /// STS call and nothing else, because the registry is the truth.
+    cells: moka::sync::Cache<LeaseId, Arc<Entry>>,
+    sts: Arc<dyn AssumeRole>,
+    clock: Arc<dyn Clock>,
+    budget: Budget,
+    freshness: Freshness,
+    chance: fn() -> f64,
+    loads: TaskTracker,
+    /// Wakes the sweep before its time.
+    registered: Notify,
+}
+
+struct Entry {
+    task: Arc<Task>,
+    cell: Mutex<SessionCell>,
+    settled: Notify,
+}
+
+/// Why a request gets no session.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// The registration ended, perhaps while the request waited.
+    #[error("the task is not registered any more")]
+    Revoked,
+    /// There is none yet. The load goes on.
+    #[error("no session yet{}", .0.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default())]
+    NotReady(Option<Arc<AssumeRoleError>>),
+    /// STS refused for good.
+    #[error("{0}")]
+    Refused(Arc<AssumeRoleError>),
+}
+
+impl SessionCache {
+    /// A cache for at most `capacity` tasks. `chance` returns a number in `0.0..1.0`.
+    pub fn new(
+        sts: Arc<dyn AssumeRole>,
+        clock: Arc<dyn Clock>,
+        budget: Budget,
+        freshness: Freshness,
+        chance: fn() -> f64,
+        capacity: u64,
+    ) -> Arc<Self> {
+        let cells = moka::sync::Cache::builder()
+            .max_capacity(capacity)
+            .time_to_idle(CELL_IDLE)
+            .eviction_policy(moka::policy::EvictionPolicy::lru())
+            .build();
+        let (loads, registered) = (TaskTracker::new(), Notify::new());
+        Arc::new(Self { cells, sts, clock, budget, freshness, chance, loads, registered })
+    }
+
+    /// The session of a task: at once when it is there, else after its load, and never later than
+    /// [`Freshness::patience`].
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub async fn get(self: &Arc<Self>, task: &Arc<Task>) -> Result<Arc<Session>, SessionError> {
+        let entry = self.entry(task);
+        let deadline = Instant::now() + self.freshness.patience;
+        loop {
+            let settled = entry.settled.notified();
+            let answer = entry.cell().read(self.clock.now(), &self.freshness);
+            // After the read and with no await behind it: whoever revokes has ended the lease before that returns.
+            if !task.lease.stands() {
+                return Err(SessionError::Revoked);
+            }
+            let (retry_at, cause) = match answer {
+                Answer::Session(session) => return Ok(session),
+                Answer::Refused(error) => return Err(SessionError::Refused(error)),
+                Answer::Load => {
+                    self.load(Arc::clone(&entry), None);
+                    continue;
+                }
+                Answer::Wait { retry_at, cause } => (retry_at, cause),
+            };
+            let retry_in = retry_at.and_then(|at| at.duration_since(self.clock.now()).ok());
+            tokio::select! {
+                biased;
+                () = settled => {}
+                () = task.lease.ended() => {}
+                () = tokio::time::sleep_until(deadline) => return Err(SessionError::NotReady(cause)),
+                () = sleep_or_never(retry_in) => {}
+            }
+        }
+    }
+
+    /// Has the session of a newly registered task loaded before anybody asks.
+    pub fn prefetch(&self, task: &Arc<Task>) {
+        self.entry(task);
+        self.registered.notify_one();
+    }
+
+    /// Refreshes ahead until told to stop. Level-triggered: every pass compares the cells with the wall time afresh, so a host
+    /// that slept or a clock that was set costs one pass at most.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(SWEEP_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = tick.tick() => {}
+                () = self.registered.notified() => {}
+            }
+            self.sweep();
+        }
+    }
+
+    /// One pass: starts the loads that are due, the longest due first, as many as the budget has room for now.
+    pub fn sweep(self: &Arc<Self>) {
+        let now = self.clock.now();
+        let mut due = Vec::new();
+        for (lease, entry) in &self.cells {
+            if !entry.task.lease.stands() {
+                self.cells.invalidate(&*lease);
+                continue;
+            }
+            let since = entry.cell().due(now, &self.freshness);
+            due.extend(since.map(|since| (since, entry)));
+        }
+        due.sort_by_key(|(since, _)| *since);
+        for (_, entry) in due {
+            let Some(room) = self.budget.try_start() else { return };
+            {
+                let mut cell = entry.cell();
+                // A reader may have started it since.
+                if cell.due(now, &self.freshness).is_none() {
+                    continue;
+                }
+                cell.begin();
+            }
+            self.load(entry, Some(room));
+        }
+    }
+
+    /// The only caller of STS. A load is a task of its own, so a client that hangs up cancels nothing; it ends with its lease.
+    fn load(self: &Arc<Self>, entry: Arc<Entry>, room: Option<OwnedSemaphorePermit>) {
+        let cache = Arc::clone(self);
+        self.loads.spawn(async move {
+            let mut load = Load { cache: &cache, entry: &entry, outcome: None };
+            let ask = async {
+                let _room = match room {
+                    Some(room) => Some(room),
+                    None => cache.budget.wait().await,
+                };
+                let call = cache.sts.assume_role(&entry.task.spec);
+                tokio::time::timeout(LOAD_TIMEOUT, call).await.unwrap_or_else(|_| {
+                    let message = format!("STS did not answer within {} s", LOAD_TIMEOUT.as_secs());
+                    Err(AssumeRoleError::new(FailureKind::Unavailable, message))
+                })
+            };
+            load.outcome = tokio::select! {
+                biased;
+                () = entry.task.lease.ended() => None,
+                outcome = ask => Some(outcome),
+            };
+        });
+    }
+
+    fn entry(&self, task: &Arc<Task>) -> Arc<Entry> {
+        if let Some(entry) = self.cells.get(&task.lease.id()) {
+            return entry;
+        }
+        self.cells.get_with(task.lease.id(), || {
+            let cell = Mutex::new(SessionCell::new(self.clock.now()));
+            Arc::new(Entry { task: Arc::clone(task), cell, settled: Notify::new() })
+        })
+    }
+}
+
+impl Entry {
+    fn cell(&self) -> MutexGuard<'_, SessionCell> {
+        // The cell's methods leave it whole at every point where they could panic.
+        self.cell.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A load under way. It settles its cell when it is dropped, so that even a panic in it leaves no cell loading for ever.
+struct Load<'a> {
+    cache: &'a SessionCache,
+    entry: &'a Entry,
+    outcome: Option<Result<Session, AssumeRoleError>>,
+}
+
+impl Drop for Load<'_> {
+    fn drop(&mut self) {
+        let outcome = self.outcome.take().unwrap_or_else(|| {
+            Err(AssumeRoleError::new(FailureKind::Unavailable, "the load was broken off before STS answered"))
+        });
+        let Self { cache, entry, .. } = self;
+        let settled = entry.cell().settle(cache.clock.now(), outcome, &cache.freshness, (cache.chance)());
+        entry.settled.notify_waiters();
+        if entry.task.lease.stands() {
+            report(&entry.task, &settled);
+        }
+    }
+}
+
+/// One line for a new session, one for the first of a row of failures; the rest of the row is for `debug`.
+fn report(task: &Task, settled: &Settled) {
+    let (id, task_arn, role_arn) = (task.id, &task.arn, &task.spec.role_arn);
+    match settled {
+        Settled::Fresh(session) => tracing::info!(
+            %id, %task_arn, %role_arn,
+            access_key_id = session.access_key_id(),
+            assumed_role_arn = session.assumed_role_arn(),
+            sts_request_id = session.request_id(),
+            "session loaded"
+        ),
+        Settled::Failed { error, in_a_row: 1, covered } => tracing::warn!(
+            %id, %task_arn, %role_arn, still_serving = covered, "no new session: {error}"
+        ),
+        Settled::Failed { error, in_a_row, covered } => tracing::debug!(
+            %id, %task_arn, %role_arn, still_serving = covered, in_a_row, "no new session: {error}"
+        ),
+    }
+}
+
+async fn sleep_or_never(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+#[path = "cache_tests.rs"]
+mod tests;

@@ -1,0 +1,315 @@
+//! Paused time, a scripted STS, and the invariants that need more than one cell's state.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+use crate::budget::BudgetLimits;
+use crate::registry::{NewTask, Registry};
+use crate::role::SessionSpec;
+use crate::session::NewSession;
+use crate::test_util::{TestClock, TestSts, new_session, new_task, session_until};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+struct Rig {
+    registry: Registry,
+    clock: Arc<TestClock>,
+    sts: Arc<TestSts>,
+    cache: Arc<SessionCache>,
+}
+
+impl Rig {
+    fn new(
+        script: impl FnMut(&SessionSpec, usize, &dyn Clock) -> (Duration, Result<Session, AssumeRoleError>) + Send + 'static,
+    ) -> Self {
+        Self::with_budget(BudgetLimits::default(), script)
+    }
+
+    fn with_budget(
+        limits: BudgetLimits,
+        mut script: impl FnMut(&SessionSpec, usize, &dyn Clock) -> (Duration, Result<Session, AssumeRoleError>)
+        + Send
+        + 'static,
+    ) -> Self {
+        let clock = TestClock::start();
+        let script_clock = Arc::clone(&clock);
+        let sts = TestSts::new(move |spec, number| script(spec, number, &*script_clock));
+        let cache = SessionCache::new(
+            Arc::clone(&sts) as Arc<dyn AssumeRole>,
+            Arc::clone(&clock) as Arc<dyn Clock>,
+            Budget::new(limits),
+            Freshness::default(),
+            || 0.5,
+            10_000,
+        );
+        Self { registry: Registry::new(10_000), clock, sts, cache }
+    }
+
+    fn task(&self, name: &str) -> Arc<Task> {
+        self.registry.register(new_task(name)).unwrap()
+    }
+}
+
+fn hour(_: &SessionSpec, _: usize, clock: &dyn Clock) -> (Duration, Result<Session, AssumeRoleError>) {
+    (Duration::from_millis(100), Ok(session_until(clock.now() + HOUR)))
+}
+
+fn down(_: &SessionSpec, _: usize, _: &dyn Clock) -> (Duration, Result<Session, AssumeRoleError>) {
+    (Duration::ZERO, Err(AssumeRoleError::new(FailureKind::Unavailable, "down")))
+}
+
+fn refused(_: &SessionSpec, _: usize, _: &dyn Clock) -> (Duration, Result<Session, AssumeRoleError>) {
+    (Duration::ZERO, Err(AssumeRoleError::new(FailureKind::Refused, "no")))
+}
+
+#[tokio::test(start_paused = true)]
+async fn invariant_1_a_thousand_simultaneous_cold_readers_make_one_sts_call() {
+    let rig = Rig::new(hour);
+    let task = rig.task("web");
+    let readers: Vec<_> = (0..1000)
+        .map(|_| {
+            let (cache, task) = (Arc::clone(&rig.cache), Arc::clone(&task));
+            tokio::spawn(async move { cache.get(&task).await.unwrap().body(|_| "x".into()).as_ptr() as usize })
+        })
+        .collect();
+    let mut bodies = Vec::new();
+    for reader in readers {
+        bodies.push(reader.await.unwrap());
+    }
+    bodies.dedup();
+    assert_eq!((rig.sts.calls(), bodies.len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn invariant_2_a_load_outlives_the_client_that_caused_it() {
+    let rig = Rig::new(hour);
+    let task = rig.task("web");
+    {
+        let hangs_up = tokio::time::timeout(Duration::from_millis(10), rig.cache.get(&task));
+        assert!(hangs_up.await.is_err());
+    }
+    assert!(rig.cache.get(&task).await.is_ok());
+    assert_eq!(rig.sts.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cold_reader_waits_700_ms_and_no_longer_while_the_load_goes_on() {
+    let rig = Rig::new(|_, _, clock| (Duration::from_secs(2), Ok(session_until(clock.now() + HOUR))));
+    let task = rig.task("web");
+    let start = Instant::now();
+    assert_eq!(rig.cache.get(&task).await.unwrap_err(), SessionError::NotReady(None));
+    assert_eq!(start.elapsed(), Duration::from_millis(700));
+    tokio::time::sleep(Duration::from_millis(1300)).await;
+    assert!(rig.cache.get(&task).await.is_ok());
+    assert_eq!(rig.sts.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn invariant_5_one_failure_is_shared_by_all_who_ask_and_no_load_starts_before_its_time() {
+    let rig = Rig::new(refused);
+    let task = rig.task("web");
+    for _ in 0..100 {
+        assert!(matches!(rig.cache.get(&task).await, Err(SessionError::Refused(_))));
+        rig.cache.sweep();
+    }
+    assert_eq!(rig.sts.calls(), 1);
+    tokio::time::advance(Duration::from_secs(21)).await;
+    assert!(rig.cache.get(&task).await.is_err());
+    assert_eq!(rig.sts.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_answered_at_once_and_an_outage_only_after_waiting() {
+    let start = Instant::now();
+    let rig = Rig::new(refused);
+    assert!(matches!(rig.cache.get(&rig.task("web")).await, Err(SessionError::Refused(_))));
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    let rig = Rig::new(down);
+    assert!(matches!(rig.cache.get(&rig.task("web")).await, Err(SessionError::NotReady(Some(_)))));
+    assert_eq!(start.elapsed(), Duration::from_millis(700));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_reader_gets_the_session_of_the_retry_after_a_short_outage() {
+    let rig =
+        Rig::new(|spec, number, clock| if number == 1 { down(spec, 1, clock) } else { hour(spec, number, clock) });
+    let start = Instant::now();
+    assert!(rig.cache.get(&rig.task("web")).await.is_ok());
+    assert_eq!((rig.sts.calls(), start.elapsed()), (2, Duration::from_millis(600)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn invariant_6_a_request_in_flight_gets_nothing_once_revoke_has_returned() {
+    let rig = Rig::new(hour);
+    let task = rig.task("web");
+    let in_flight = tokio::spawn({
+        let (cache, task) = (Arc::clone(&rig.cache), Arc::clone(&task));
+        async move { cache.get(&task).await }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    rig.registry.revoke(task.id()).unwrap();
+    assert_eq!(in_flight.await.unwrap().unwrap_err(), SessionError::Revoked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn invariant_6_a_warm_session_is_not_answered_once_revoke_has_returned() {
+    let rig = Rig::new(hour);
+    let task = rig.task("web");
+    assert!(rig.cache.get(&task).await.is_ok());
+    rig.registry.revoke(task.id()).unwrap();
+    assert_eq!(rig.cache.get(&task).await.unwrap_err(), SessionError::Revoked);
+    rig.cache.sweep();
+    rig.cache.cells.run_pending_tasks();
+    assert_eq!(rig.cache.cells.entry_count(), 0);
+}
+
+/// The same race on real threads: a revoke at any moment of many reads.
+#[test]
+fn invariant_6_no_read_that_begins_after_revoke_succeeds_on_real_threads() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_time().build().unwrap();
+    runtime.block_on(async {
+        for _ in 0..200 {
+            let rig = Rig::new(|_, _, clock| (Duration::ZERO, Ok(session_until(clock.now() + HOUR))));
+            let task = rig.task("web");
+            let revoked = Arc::new(AtomicBool::new(false));
+            let readers: Vec<_> = (0..4)
+                .map(|_| {
+                    let (cache, task, revoked) = (Arc::clone(&rig.cache), Arc::clone(&task), Arc::clone(&revoked));
+                    tokio::spawn(async move {
+                        loop {
+                            let before = revoked.load(Ordering::SeqCst);
+                            match cache.get(&task).await {
+                                Ok(_) => assert!(!before, "a session was answered after revoke had returned"),
+                                Err(error) => return error,
+                            }
+                        }
+                    })
+                })
+                .collect();
+            tokio::task::yield_now().await;
+            rig.registry.revoke(task.id()).unwrap();
+            revoked.store(true, Ordering::SeqCst);
+            for reader in readers {
+                assert_eq!(reader.await.unwrap(), SessionError::Revoked);
+            }
+        }
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn invariant_7_sessions_born_too_short_make_no_hot_loop_on_sts() {
+    let rig = Rig::new(|_, _, clock| (Duration::ZERO, Ok(session_until(clock.now() + Duration::from_secs(10)))));
+    let task = rig.task("web");
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(60) {
+        assert!(matches!(rig.cache.get(&task).await, Err(SessionError::NotReady(Some(_)))));
+        rig.cache.sweep();
+    }
+    assert!(rig.sts.calls() < 12, "{} calls in a minute", rig.sts.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn invariant_8_two_tasks_with_one_role_have_a_session_each() {
+    let rig = Rig::new(|spec, _, clock| {
+        let assumed_role_arn = format!("arn:aws:sts::111122223333:assumed-role/web/{}", spec.session_name);
+        let parts = NewSession { assumed_role_arn, ..new_session(clock.now() + HOUR) };
+        (Duration::ZERO, Session::new(parts))
+    });
+    let (one, two) = (new_task("one"), new_task("two"));
+    let two = NewTask { spec: SessionSpec { role_arn: one.spec.role_arn.clone(), ..two.spec }, ..two };
+    let (one, two) = (rig.registry.register(one).unwrap(), rig.registry.register(two).unwrap());
+    assert_eq!(one.spec().role_arn, two.spec().role_arn);
+    assert!(rig.cache.get(&one).await.unwrap().assumed_role_arn().ends_with("/task-one"));
+    assert!(rig.cache.get(&two).await.unwrap().assumed_role_arn().ends_with("/task-two"));
+    // The same task registered anew has a new lease and so a cell of its own.
+    rig.registry.revoke(one.id()).unwrap();
+    let again = rig.task("one");
+    assert!(rig.cache.get(&again).await.is_ok());
+    assert_eq!(rig.sts.calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_sweep_loads_before_the_first_reader_and_refreshes_before_25_minutes_are_left() {
+    let rig = Rig::new(hour);
+    let task = rig.task("web");
+    let stop = CancellationToken::new();
+    let sweep = tokio::spawn(Arc::clone(&rig.cache).run(stop.clone()));
+    rig.cache.prefetch(&task);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(rig.sts.calls(), 1);
+    for _ in 0..240 {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let left = rig.cache.get(&task).await.unwrap().remaining(rig.clock.now());
+        assert!(left > Duration::from_secs(25 * 60), "{left:?}");
+    }
+    // Four hours at 51.5 % of an hour each.
+    assert_eq!(rig.sts.calls(), 1 + 4 * 3600 / 1855);
+    stop.cancel();
+    sweep.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_50_of_60_minutes_is_never_seen_by_a_reader() {
+    let rig =
+        Rig::new(|spec, number, clock| if number == 1 { hour(spec, 1, clock) } else { down(spec, number, clock) });
+    let task = rig.task("web");
+    let sweep = tokio::spawn(Arc::clone(&rig.cache).run(CancellationToken::new()));
+    assert!(rig.cache.get(&task).await.is_ok());
+    for _ in 0..3560 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(rig.cache.get(&task).await.is_ok());
+    }
+    assert!(rig.sts.calls() > 50);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(matches!(rig.cache.get(&task).await, Err(SessionError::NotReady(Some(_)))));
+    sweep.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn readers_come_before_the_sweep_and_both_stay_within_the_budget() {
+    let rig = Rig::with_budget(BudgetLimits { per_second: 10, burst: 10, concurrent: 100 }, hour);
+    let tasks: Vec<_> = (0..100).map(|n| rig.task(&format!("t{n}"))).collect();
+    tasks.iter().for_each(|task| rig.cache.prefetch(task));
+    let sweep = tokio::spawn(Arc::clone(&rig.cache).run(CancellationToken::new()));
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(rig.sts.calls(), 10);
+    // The burst is gone; a reader of the last task still gets the next turn.
+    assert!(rig.cache.get(&tasks[99]).await.is_ok());
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(rig.sts.calls() <= 51, "{}", rig.sts.calls());
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert_eq!(rig.sts.calls(), 100);
+    sweep.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_costs_one_pass_and_serves_nothing_expired() {
+    let rig = Rig::new(hour);
+    let task = rig.task("web");
+    assert!(rig.cache.get(&task).await.is_ok());
+    rig.clock.step(7200);
+    let session = rig.cache.get(&task).await.unwrap();
+    assert!(session.remaining(rig.clock.now()) > Duration::from_secs(3500));
+    assert_eq!(rig.sts.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_panics_counts_as_failed_and_is_tried_again() {
+    let rig = Rig::new(|spec, number, clock| {
+        assert!(number > 1, "scripted panic");
+        hour(spec, number, clock)
+    });
+    let task = rig.task("web");
+    // The script's lock is poisoned by its panic; what counts is that the cell is not loading for ever.
+    assert!(matches!(rig.cache.get(&task).await, Err(SessionError::NotReady(Some(_)))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_sts_that_never_answers_is_given_up_after_20_seconds() {
+    let rig = Rig::new(|_, _, clock| (Duration::from_secs(86_400), Ok(session_until(clock.now() + HOUR))));
+    let task = rig.task("web");
+    assert_eq!(rig.cache.get(&task).await.unwrap_err(), SessionError::NotReady(None));
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let Err(SessionError::NotReady(Some(cause))) = rig.cache.get(&task).await else { panic!() };
+    assert!(cause.message.contains("did not answer"), "{cause}");
+}

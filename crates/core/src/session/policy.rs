@@ -1,0 +1,104 @@
+//! When to load, when to serve, when to try again. Every function takes what it needs, `now` and chance included, and
+//! returns a value; nothing is done here.
+
+use std::time::{Duration, SystemTime};
+
+use crate::sts::{AssumeRoleError, FailureKind};
+
+/// How fresh sessions are kept.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Freshness {
+    /// A session with no more than this left is not served: rusoto asks without end below 20 s, and others would use it.
+    pub floor: Duration,
+    /// How long a request waits for a session that is not there yet. Clients give up at 1 s.
+    pub patience: Duration,
+    /// A session that nobody has read for this long is not refreshed any more, until somebody asks.
+    pub idle_after: Duration,
+}
+
+impl Default for Freshness {
+    fn default() -> Self {
+        Self {
+            floor: Duration::from_secs(30),
+            patience: Duration::from_millis(700),
+            idle_after: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// The part of a session's life after which it is refreshed, at the earliest and at the latest. Spread, so that sessions
+/// born together are not refreshed together; early, so that nobody sees less than 25 minutes of an hour.
+const REFRESH: std::ops::Range<f64> = 0.45..0.58;
+
+/// When a session loaded at `now` is to be refreshed. `chance` is in `0.0..1.0`.
+pub(crate) fn refresh_at(now: SystemTime, expiration: SystemTime, chance: f64) -> SystemTime {
+    let life = expiration.duration_since(now).unwrap_or_default();
+    now + life.mul_f64(REFRESH.start + (REFRESH.end - REFRESH.start) * chance)
+}
+
+/// The longest time that [`backoff`] returns.
+pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(180);
+
+/// How long to leave STS alone after the `failures`th failure in a row. `chance` is in `0.0..1.0`; `covered` says whether a
+/// session is still there to be served meanwhile.
+pub(crate) fn backoff(error: &AssumeRoleError, failures: u32, covered: bool, chance: f64) -> Duration {
+    let between =
+        |from: u64, to: u64| Duration::from_secs(from).mul_f64(1.0 + (to as f64 / from as f64 - 1.0) * chance);
+    let own = match error.kind {
+        // IAM is eventually consistent and policies get repaired: look again, but slowly, and slower while readers are served.
+        FailureKind::Refused if covered => between(60, 180),
+        FailureKind::Refused => between(10, 30),
+        // Full jitter over a ceiling that doubles (1, 2, 4 … 30 s), never quite zero.
+        FailureKind::Throttled | FailureKind::Unavailable | FailureKind::BaseCredentials => {
+            let ceiling = Duration::from_secs(1 << failures.saturating_sub(1).min(5)).min(Duration::from_secs(30));
+            ceiling.mul_f64(chance).max(Duration::from_millis(100))
+        }
+    };
+    own.max(error.retry_after.unwrap_or_default()).min(MAX_BACKOFF)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_util::EPOCH;
+
+    #[test]
+    fn a_one_hour_session_is_refreshed_while_more_than_25_minutes_are_left() {
+        let expiration = EPOCH + Duration::from_secs(3600);
+        assert_eq!(refresh_at(EPOCH, expiration, 0.0), EPOCH + Duration::from_secs(1620));
+        let latest = refresh_at(EPOCH, expiration, 0.999_999);
+        assert!(expiration.duration_since(latest).unwrap() > Duration::from_secs(25 * 60));
+    }
+
+    #[test]
+    fn backoff_grows_with_failures_and_is_never_zero_nor_longer_than_its_cap() {
+        for kind in [FailureKind::Throttled, FailureKind::Unavailable, FailureKind::BaseCredentials] {
+            let error = AssumeRoleError::new(kind, "x");
+            for failures in [0, 1, 2, 5, 6, 100, u32::MAX] {
+                for chance in [0.0, 0.5, 0.999_999] {
+                    let wait = backoff(&error, failures, false, chance);
+                    assert!(wait >= Duration::from_millis(100) && wait <= Duration::from_secs(30), "{wait:?}");
+                }
+            }
+            assert!(backoff(&error, 1, false, 0.9) < backoff(&error, 4, false, 0.9));
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_looked_at_again_after_10_to_30_seconds_and_slower_while_readers_are_served() {
+        let error = AssumeRoleError::new(FailureKind::Refused, "x");
+        assert_eq!(backoff(&error, 9, false, 0.0), Duration::from_secs(10));
+        assert!(backoff(&error, 9, false, 0.999_999) <= Duration::from_secs(30));
+        assert_eq!(backoff(&error, 9, true, 0.0), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn retry_after_is_honoured_up_to_the_cap() {
+        let after = |seconds| AssumeRoleError {
+            retry_after: Some(Duration::from_secs(seconds)),
+            ..AssumeRoleError::new(FailureKind::Throttled, "x")
+        };
+        assert_eq!(backoff(&after(20), 1, false, 0.5), Duration::from_secs(20));
+        assert_eq!(backoff(&after(86_400), 1, false, 0.5), MAX_BACKOFF);
+    }
+}

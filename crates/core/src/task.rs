@@ -1,0 +1,403 @@
+//! A task: who may ask, and for which session. Ids and tokens are secrets and are kept as digests only.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
+
+use crate::grammar::{Arn, Invalid, NAME_CHARS, check, is_account, is_name_char, is_region_char};
+use crate::lease::Lease;
+use crate::role::{SessionName, SessionSpec, SessionTag};
+
+/// One registration: a task ARN and one of its two roles.
+#[derive(Debug)]
+pub struct Task {
+    pub(crate) arn: TaskArn,
+    pub(crate) role_kind: RoleKind,
+    pub(crate) spec: SessionSpec,
+    pub(crate) id: IdDigest,
+    pub(crate) tokens: Vec<TokenDigest>,
+    pub(crate) token_rule: TokenRule,
+    pub(crate) lease: Lease,
+}
+
+impl Task {
+    /// The task's ARN.
+    #[must_use]
+    pub fn arn(&self) -> &TaskArn {
+        &self.arn
+    }
+
+    /// Which of the task's roles this is.
+    #[must_use]
+    pub fn role_kind(&self) -> RoleKind {
+        self.role_kind
+    }
+
+    /// What is asked of STS for this task.
+    #[must_use]
+    pub fn spec(&self) -> &SessionSpec {
+        &self.spec
+    }
+
+    /// The digest of the credentials id; its `Display` is safe to log.
+    #[must_use]
+    pub fn id(&self) -> IdDigest {
+        self.id
+    }
+
+    /// Whether this registration still stands.
+    #[must_use]
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Whether one of the task's tokens is the one presented. Takes the same time whichever it is.
+    pub(crate) fn accepts(&self, presented: &[u8]) -> bool {
+        let presented = TokenDigest::of(presented);
+        let any = self.tokens.iter().fold(Choice::from(0), |any, token| any | token.0.ct_eq(&presented.0));
+        any.into()
+    }
+}
+
+/// The two roles of one task; each has a credentials id of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RoleKind {
+    /// What the application in the task runs with.
+    Task,
+    /// What the agent uses on the task's behalf: pulling images, sending logs, reading secrets.
+    Execution,
+}
+
+impl fmt::Display for RoleKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Task => "task role",
+            Self::Execution => "execution role",
+        })
+    }
+}
+
+/// The unguessable id in the path of the credentials endpoint: a bearer secret.
+#[derive(Clone)]
+pub struct CredentialsId(SecretString);
+
+impl CredentialsId {
+    /// A random id: a version 4 UUID, 122 random bits.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(uuid::Uuid::new_v4().to_string().into())
+    }
+
+    /// Checks an id: 22 to 128 characters of `A-Z a-z 0-9 - _`. 22 is what 128 random bits take in base64url; a UUID has 36.
+    ///
+    /// # Errors
+    /// [`Invalid`] with the rule that the id breaks.
+    pub fn new(text: impl Into<String>) -> Result<Self, Invalid> {
+        let text = SecretString::from(text.into());
+        let alphabet = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        check("credentials id", text.expose_secret(), 22..=128, alphabet, "A-Z a-z 0-9 - _ (use a random UUID)")?;
+        Ok(Self(text))
+    }
+
+    /// What the map of tasks is keyed by.
+    #[must_use]
+    pub fn digest(&self) -> IdDigest {
+        IdDigest::of(self.expose())
+    }
+
+    /// The id itself, for the one who registers the task.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for CredentialsId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CredentialsId({})", self.digest())
+    }
+}
+
+/// The SHA-256 of a credentials id. Its `Display` is the first 8 hex digits, enough to tell tasks apart in a log.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct IdDigest([u8; 32]);
+
+impl IdDigest {
+    /// The digest of an id as it stands in a request; nothing is allocated.
+    #[must_use]
+    pub fn of(id: &str) -> Self {
+        Self(Sha256::digest(id.as_bytes()).into())
+    }
+}
+
+impl fmt::Display for IdDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().take(4).try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for IdDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An authorization token: the whole value of the `Authorization` header, without a scheme.
+#[derive(Clone)]
+pub struct Token(SecretString);
+
+impl Token {
+    /// A random token: 244 random bits.
+    #[must_use]
+    pub fn random() -> Self {
+        let halves = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
+        Self(halves.map(|half| half.simple().to_string()).concat().into())
+    }
+
+    /// Checks a token: 1 to 4096 visible ASCII characters. Clients refuse a line end in it, and a header cannot begin or
+    /// end with a space.
+    ///
+    /// # Errors
+    /// [`Invalid`] with the rule that the token breaks.
+    pub fn new(text: impl Into<String>) -> Result<Self, Invalid> {
+        let text = SecretString::from(text.into());
+        check(
+            "token",
+            text.expose_secret(),
+            1..=4096,
+            |c| c.is_ascii_graphic(),
+            "visible ASCII, no spaces or line ends",
+        )?;
+        Ok(Self(text))
+    }
+
+    /// The token itself, for the one who registers the task.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+
+    pub(crate) fn digest(&self) -> TokenDigest {
+        TokenDigest::of(self.expose().as_bytes())
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(redacted)")
+    }
+}
+
+/// The SHA-256 of a token: equal in length whatever the token's, so that comparing leaks nothing.
+#[derive(Clone)]
+pub(crate) struct TokenDigest([u8; 32]);
+
+impl TokenDigest {
+    fn of(token: &[u8]) -> Self {
+        Self(Sha256::digest(token).into())
+    }
+}
+
+impl fmt::Debug for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenDigest(redacted)")
+    }
+}
+
+/// Where a task that has a token demands it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenRule {
+    /// On loopback (`FULL_URI`), not on 169.254.170.2 (`RELATIVE_URI`), where many clients send none.
+    #[default]
+    Loopback,
+    /// Everywhere.
+    Always,
+}
+
+/// `arn:aws:ecs:REGION:ACCOUNT:task/CLUSTER/ID`, or the older form without the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskArn {
+    text: String,
+    cluster: Option<String>,
+    task_id: SessionName,
+}
+
+impl TaskArn {
+    /// Checks a task ARN. The task id is the default session name and keeps to its alphabet and length (2 to 64); the
+    /// cluster's name is 1 to 255 characters of `A-Z a-z 0-9 _ -` (Amazon ECS API Reference, CreateCluster).
+    ///
+    /// # Errors
+    /// [`Invalid`] with the rule that the text breaks.
+    pub fn new(text: impl Into<String>) -> Result<Self, Invalid> {
+        const WHAT: &str = "task ARN";
+        const FORM: &str = "arn:aws:ecs:REGION:111122223333:task/CLUSTER/TASK-ID";
+        let text = text.into();
+        let arn = Arn::parse(WHAT, FORM, &text)?;
+        let wrong = || Invalid::new(WHAT, format!("must have the form {FORM}"));
+        if arn.service != "ecs" || !is_account(arn.account) {
+            return Err(wrong());
+        }
+        check("region of the task ARN", arn.region, 2..=63, is_region_char, "a-z 0-9 -")?;
+        let path = arn.resource.strip_prefix("task/").ok_or_else(wrong)?;
+        let (cluster, task_id) = match path.split_once('/') {
+            Some((cluster, id)) => (Some(cluster), id),
+            None => (None, path),
+        };
+        if let Some(cluster) = cluster {
+            let alphabet = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+            check("cluster of the task ARN", cluster, 1..=255, alphabet, "A-Z a-z 0-9 _ -")?;
+        }
+        check("task id of the task ARN", task_id, 2..=64, is_name_char, NAME_CHARS)?;
+        let (cluster, task_id) = (cluster.map(str::to_owned), SessionName::new(task_id)?);
+        Ok(Self { text, cluster, task_id })
+    }
+
+    /// The whole ARN.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The cluster's name, where the ARN has one.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&str> {
+        self.cluster.as_deref()
+    }
+
+    /// The task's id, which is what ECS itself uses as the role session name.
+    #[must_use]
+    pub fn task_id(&self) -> &SessionName {
+        &self.task_id
+    }
+
+    /// The ARN of the cluster, where the ARN names one.
+    #[must_use]
+    pub fn cluster_arn(&self) -> Option<String> {
+        let (head, _) = self.text.split_once(":task/")?;
+        self.cluster.as_ref().map(|cluster| format!("{head}:cluster/{cluster}"))
+    }
+}
+
+impl fmt::Display for TaskArn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::str::FromStr for TaskArn {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        Self::new(text)
+    }
+}
+
+/// What else is known of a task that its ARN does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskNames {
+    /// The family of the task definition.
+    pub family: Option<String>,
+    /// The service that started the task.
+    pub service: Option<String>,
+}
+
+impl TaskNames {
+    /// The session tags that tell the task, in the shape of EKS Pod Identity's: `ecs-cluster-arn`, `ecs-cluster-name`,
+    /// `ecs-task-arn`, `ecs-task-family`, `ecs-service-name`.
+    ///
+    /// A value that is too long for a tag is left out and its key returned as the second part: a truncated ARN could match
+    /// somebody's policy.
+    ///
+    /// # Errors
+    /// [`Invalid`] for a family or service with characters that no tag may hold.
+    pub fn tags(&self, arn: &TaskArn) -> Result<(Vec<SessionTag>, Vec<&'static str>), Invalid> {
+        let cluster_arn = arn.cluster_arn();
+        let all = [
+            ("ecs-cluster-arn", cluster_arn.as_deref()),
+            ("ecs-cluster-name", arn.cluster()),
+            ("ecs-task-arn", Some(arn.as_str())),
+            ("ecs-task-family", self.family.as_deref()),
+            ("ecs-service-name", self.service.as_deref()),
+        ];
+        let (mut tags, mut left_out) = (Vec::new(), Vec::new());
+        for (key, value) in all.into_iter().filter_map(|(key, value)| Some((key, value?))) {
+            if value.chars().count() > SessionTag::MAX_VALUE {
+                left_out.push(key);
+            } else {
+                tags.push(SessionTag::new(key, value)?);
+            }
+        }
+        Ok((tags, left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ARN: &str = "arn:aws:ecs:us-west-2:111122223333:task/prod/0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn a_task_arn_gives_its_cluster_and_its_id() {
+        let arn = TaskArn::new(ARN).unwrap();
+        assert_eq!(arn.cluster(), Some("prod"));
+        assert_eq!(arn.task_id().as_str(), "0123456789abcdef0123456789abcdef");
+        assert_eq!(arn.cluster_arn().unwrap(), "arn:aws:ecs:us-west-2:111122223333:cluster/prod");
+        let old = TaskArn::new("arn:aws:ecs:us-west-2:111122223333:task/d190d14a-2404-45d6-9113-4eda22d7f2c7").unwrap();
+        assert_eq!((old.cluster(), old.cluster_arn()), (None, None));
+        for bad in [
+            "arn:aws:ecs:us-west-2:111122223333:service/prod/x1",
+            "arn:aws:ecs::111122223333:task/prod/x1",
+            "arn:aws:ecs:us-west-2:1111:task/prod/x1",
+            "arn:aws:ecs:us-west-2:111122223333:task/prod/x1/y",
+            "arn:aws:ecs:us-west-2:111122223333:task//x1",
+            "arn:aws:ecs:us-west-2:111122223333:task/prod/x",
+            "arn:aws:ecs:us-west-2:111122223333:task/",
+        ] {
+            assert!(TaskArn::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_tags_of_a_task_are_those_of_its_arn_and_names() {
+        let names = TaskNames { family: Some("web".into()), service: None };
+        let (tags, left_out) = names.tags(&TaskArn::new(ARN).unwrap()).unwrap();
+        let tags: Vec<_> = tags.iter().map(|tag| (tag.key(), tag.value())).collect();
+        assert_eq!(
+            tags,
+            [
+                ("ecs-cluster-arn", "arn:aws:ecs:us-west-2:111122223333:cluster/prod"),
+                ("ecs-cluster-name", "prod"),
+                ("ecs-task-arn", ARN),
+                ("ecs-task-family", "web"),
+            ]
+        );
+        assert!(left_out.is_empty());
+    }
+
+    #[test]
+    fn a_tag_that_would_be_too_long_is_left_out_and_never_cut() {
+        let arn = format!("arn:aws:ecs:us-west-2:111122223333:task/{}/0123456789abcdef", "c".repeat(255));
+        let (tags, left_out) = TaskNames::default().tags(&TaskArn::new(arn).unwrap()).unwrap();
+        assert_eq!(left_out, ["ecs-cluster-arn", "ecs-task-arn"]);
+        assert_eq!(tags.iter().map(SessionTag::key).collect::<Vec<_>>(), ["ecs-cluster-name"]);
+    }
+
+    #[test]
+    fn debug_output_shows_no_id_and_no_token() {
+        let (id, token) = (CredentialsId::random(), Token::random());
+        let shown = format!("{id:?} {token:?} {:?} {}", token.digest(), id.digest());
+        assert!(!shown.contains(id.expose()) && !shown.contains(token.expose()), "{shown}");
+        assert_eq!(id.digest().to_string().len(), 8);
+    }
+
+    #[test]
+    fn ids_too_short_to_be_unguessable_are_refused() {
+        assert!(CredentialsId::new("a".repeat(21)).is_err() && CredentialsId::new("a".repeat(22)).is_ok());
+        assert!(CredentialsId::new("a".repeat(128)).is_ok() && CredentialsId::new("a".repeat(129)).is_err());
+        assert!(CredentialsId::new("../../../../../../../../etc").is_err());
+        assert!(Token::new("").is_err() && Token::new("a b").is_err() && Token::new("a\n").is_err());
+        assert!(Token::new("a-token").is_ok());
+    }
+}
