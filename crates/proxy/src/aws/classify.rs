@@ -1,0 +1,148 @@
+//! What an error of sts:AssumeRole means for the proxy: one table from STS's codes to a kind and a remedy.
+//!
+//! Codes and statuses: AWS STS API Reference, AssumeRole, Errors; IAM API Reference, Common Errors.
+
+use std::error::Error;
+use std::time::Duration;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_sts::config::http::HttpResponse;
+use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sts::operation::RequestId;
+use aws_sdk_sts::operation::assume_role::AssumeRoleError as SdkAssumeRoleError;
+use taskcreds_core::{AssumeRoleError, FailureKind};
+
+/// Classes an error by its code first, its status second, its shape third.
+pub(super) fn classify(error: &SdkError<SdkAssumeRoleError, HttpResponse>) -> AssumeRoleError {
+    let response = error.raw_response();
+    let status = response.map(|response| response.status().as_u16());
+    let code = error.code().map(str::to_owned);
+    let (kind, remedy) = match (&code, status) {
+        (Some(code), status) => by_code(code, status),
+        (None, Some(status)) => by_status(status),
+        (None, None) if is_of_base_credentials(error) => (FailureKind::BaseCredentials, BASE),
+        (None, None) => (FailureKind::Unavailable, REACH),
+    };
+    let message = match error.message() {
+        Some(message) => message.to_owned(),
+        None => causes(error),
+    };
+    AssumeRoleError {
+        kind,
+        code,
+        message: one_line(&message),
+        remedy,
+        request_id: error.request_id().map(str::to_owned),
+        retry_after: response.and_then(retry_after),
+    }
+}
+
+const BASE: &str =
+    "give the proxy AWS credentials: environment, profile, SSO, credential_process, web identity or instance role";
+const REACH: &str = "see whether the proxy can reach STS: endpoint, DNS, TLS, firewall";
+const OWN_KEY: &str = "mend the proxy's own AWS credentials: they are wrong, deleted or of another partition";
+const EXPIRED: &str = "renew the proxy's own AWS credentials: they have expired";
+const CLOCK: &str = "mend the proxy's secret key or set its clock: STS takes requests that are at most 15 minutes old";
+const REQUEST: &str = "the request did not reach STS as it was signed: look for a proxy that changes it";
+const TRUST: &str = "allow the proxy's principal sts:AssumeRole, and sts:TagSession for session tags, in the role's trust policy; \
+                     the proxy's log has the reason";
+const POLICY: &str = "correct the session policy of this task";
+const PACKED: &str = "shorten or remove session tags, the session policy or policy ARNs of this task";
+const REGION: &str = "activate STS in this region for the account, or set another region for the task";
+const VALUE: &str = "correct this task's settings; the proxy's log has the value that STS refuses";
+const OPT_IN: &str = "subscribe the account to the service or region";
+const THROTTLED: &str = "it goes on by itself; lower the number of STS calls in this account if it lasts";
+const WAIT: &str = "it goes on by itself";
+const ASK: &str = "the proxy's log has STS's own words";
+
+fn by_code(code: &str, status: Option<u16>) -> (FailureKind, &'static str) {
+    use FailureKind::{BaseCredentials, Refused, Throttled, Unavailable};
+    match code {
+        "AccessDenied" | "AccessDeniedException" => (Refused, TRUST),
+        "MalformedPolicyDocument" | "MalformedPolicyDocumentException" => (Refused, POLICY),
+        "PackedPolicyTooLarge" | "PackedPolicyTooLargeException" => (Refused, PACKED),
+        "RegionDisabledException" => (Refused, REGION),
+        "ValidationError" | "ValidationException" => (Refused, VALUE),
+        "IncompleteSignature" | "MissingAuthenticationToken" => (Refused, REQUEST),
+        "OptInRequired" => (Refused, OPT_IN),
+        "InvalidClientTokenId" | "UnrecognizedClientException" => (BaseCredentials, OWN_KEY),
+        "ExpiredToken" | "ExpiredTokenException" => (BaseCredentials, EXPIRED),
+        "SignatureDoesNotMatch" | "RequestExpired" => (BaseCredentials, CLOCK),
+        "Throttling"
+        | "ThrottlingException"
+        | "ThrottledException"
+        | "RequestThrottled"
+        | "RequestLimitExceeded"
+        | "SlowDown"
+        | "TooManyRequestsException" => (Throttled, THROTTLED),
+        "InternalFailure"
+        | "InternalError"
+        | "ServiceUnavailable"
+        | "IDPCommunicationError"
+        | "RequestTimeout"
+        | "RequestTimeoutException" => (Unavailable, WAIT),
+        _ => by_status(status.unwrap_or(500)),
+    }
+}
+
+fn by_status(status: u16) -> (FailureKind, &'static str) {
+    match status {
+        429 => (FailureKind::Throttled, THROTTLED),
+        400..=499 if status != 408 => (FailureKind::Refused, ASK),
+        _ => (FailureKind::Unavailable, WAIT),
+    }
+}
+
+fn is_of_base_credentials(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.is::<CredentialsError>() {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// The error and what caused it, in words; the SDK's own rendering adds `Debug` output, which holds whole answers.
+fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let more = cause.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// `Retry-After` in seconds (RFC 9110 section 10.2.3) or AWS's `x-amz-retry-after` in milliseconds.
+fn retry_after(response: &HttpResponse) -> Option<Duration> {
+    let number = |name| response.headers().get(name)?.trim().parse().ok();
+    number("retry-after").map(Duration::from_secs).or_else(|| number("x-amz-retry-after").map(Duration::from_millis))
+}
+
+fn one_line(text: &str) -> String {
+    text.chars().take(1_000).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_nobody_knows_is_classed_by_its_status() {
+        assert_eq!(by_code("NewlyInvented", Some(403)).0, FailureKind::Refused);
+        assert_eq!(by_code("NewlyInvented", Some(500)).0, FailureKind::Unavailable);
+        assert_eq!(by_code("NewlyInvented", Some(429)).0, FailureKind::Throttled);
+        assert_eq!(by_status(408).0, FailureKind::Unavailable);
+    }
+
+    #[test]
+    fn a_message_is_one_line_of_bounded_length() {
+        assert_eq!(one_line("a\r\nb"), "a  b");
+        assert_eq!(one_line(&"x".repeat(5_000)).len(), 1_000);
+    }
+}

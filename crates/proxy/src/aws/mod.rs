@@ -1,0 +1,8 @@
+//! AWS: the STS client, what its errors mean, and where its own credentials come from.
+
+mod classify;
+mod environment;
+mod sts;
+
+pub use environment::points_at_itself;
+pub use sts::{Base, Sts};

@@ -1,0 +1,173 @@
+//! sts:AssumeRole through the AWS SDK: one call for one load, every timeout set, no retry of the SDK's own.
+//!
+//! The cell decides when to try again, so that the node's rate budget counts every call that STS sees. Exception: a duration that
+//! STS refuses is asked for once more at 3600 s, and the role is remembered.
+
+use std::time::{Duration, SystemTime};
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{AppName, BehaviorVersion};
+use aws_sdk_sts::Client;
+use aws_sdk_sts::config::{Builder, Credentials, Region};
+use aws_sdk_sts::operation::RequestId;
+use aws_sdk_sts::operation::assume_role::AssumeRoleOutput;
+use aws_sdk_sts::types::{PolicyDescriptorType, Tag};
+use secrecy::{ExposeSecret, SecretString};
+use taskcreds_core::{
+    AssumeRole, AssumeRoleError, FailureKind, NewSession, Pending, RoleArn, Session, SessionDuration, SessionSpec,
+};
+use tokio::sync::OnceCell;
+
+use super::classify::classify;
+
+/// The SDK's defaults have no read, attempt or operation timeout: a silent server held a call for 30 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
+/// How many roles are remembered for which STS has refused a longer session than an hour. Forgetting one costs one call.
+const REMEMBERED_ROLES: u64 = 10_000;
+
+/// Where the proxy's own credentials and the endpoint of STS come from.
+#[derive(Debug)]
+pub enum Base {
+    /// The SDK's whole default chain, and `AWS_ENDPOINT_URL_STS` if set.
+    Chain,
+    /// The embedded STS, whatever the environment says.
+    Emulator {
+        /// `http://127.0.0.1:PORT`
+        endpoint: String,
+        /// The access key of the caller that the emulator knows.
+        access_key_id: String,
+        /// Its secret.
+        secret_access_key: SecretString,
+    },
+}
+
+/// The STS client.
+#[derive(Debug)]
+pub struct Sts {
+    base: Base,
+    /// Made at the first call: reading profiles and TLS roots would delay the first answer.
+    client: OnceCell<Client>,
+    hour_at_most: moka::sync::Cache<RoleArn, ()>,
+}
+
+impl Sts {
+    /// A client that reads no file and opens no connection before its first call.
+    #[must_use]
+    pub fn new(base: Base) -> Self {
+        Self { base, client: OnceCell::new(), hour_at_most: moka::sync::Cache::new(REMEMBERED_ROLES) }
+    }
+
+    async fn client(&self) -> &Client {
+        self.client
+            .get_or_init(|| async {
+                let builder = match &self.base {
+                    Base::Chain => Builder::from(&aws_config::defaults(BehaviorVersion::v2026_01_12()).load().await),
+                    Base::Emulator { endpoint, access_key_id, secret_access_key } => Builder::new()
+                        .behavior_version(BehaviorVersion::v2026_01_12())
+                        .endpoint_url(endpoint)
+                        .region(Region::from_static("us-east-1"))
+                        .credentials_provider(Credentials::new(
+                            access_key_id,
+                            secret_access_key.expose_secret(),
+                            None,
+                            None,
+                            "embedded STS",
+                        )),
+                };
+                let timeouts = TimeoutConfig::builder()
+                    .connect_timeout(CONNECT_TIMEOUT)
+                    .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+                    .operation_timeout(OPERATION_TIMEOUT)
+                    .build();
+                let mut builder = builder.timeout_config(timeouts).retry_config(RetryConfig::disabled());
+                // Tells the proxy's calls apart in CloudTrail's `userAgent`.
+                builder.set_app_name(AppName::new("taskcreds").ok());
+                Client::from_conf(builder.build())
+            })
+            .await
+    }
+
+    async fn ask(&self, spec: &SessionSpec, duration: SessionDuration) -> Result<Session, AssumeRoleError> {
+        let client = self.client().await;
+        let region = match (&spec.region, client.config().region()) {
+            (Some(region), _) => Some(region),
+            (None, Some(_)) => None,
+            (None, None) => Some(&spec.fallback_region),
+        };
+        let seconds = i32::try_from(duration.seconds()).unwrap_or(i32::MAX);
+        let tags = spec.tags.iter().map(|tag| Tag::builder().key(tag.key()).value(tag.value()).build());
+        let tags: Result<Vec<_>, _> = tags.collect();
+        let tags =
+            tags.map_err(|error| AssumeRoleError::new(FailureKind::Refused, error.to_string(), "correct the tags"))?;
+        let transitive = spec.tags.iter().filter(|_| spec.transitive_tags).map(|tag| tag.key().to_owned()).collect();
+        let policies =
+            spec.policy_arns.iter().map(|arn| PolicyDescriptorType::builder().arn(arn.as_str()).build()).collect();
+        let mut call = client
+            .assume_role()
+            .role_arn(spec.role_arn.as_str())
+            .role_session_name(spec.session_name.as_str())
+            .duration_seconds(seconds)
+            .set_tags(Some(tags).filter(|tags| !tags.is_empty()))
+            .set_transitive_tag_keys(Some(transitive).filter(|keys: &Vec<_>| !keys.is_empty()))
+            .set_source_identity(spec.source_identity.as_ref().map(ToString::to_string))
+            .set_external_id(spec.external_id.as_ref().map(ToString::to_string))
+            .set_policy(spec.policy.as_ref().map(ToString::to_string))
+            .set_policy_arns(Some(policies).filter(|arns: &Vec<_>| !arns.is_empty()))
+            .customize();
+        if let Some(region) = region {
+            call = call.config_override(Builder::new().region(Region::new(region.to_string())));
+        }
+        match call.send().await {
+            Ok(output) => session(spec, &output),
+            Err(error) => Err(classify(&error)),
+        }
+    }
+}
+
+impl AssumeRole for Sts {
+    fn assume_role<'a>(&'a self, spec: &'a SessionSpec) -> Pending<'a> {
+        Box::pin(async move {
+            let capped = spec.duration > SessionDuration::HOUR && self.hour_at_most.contains_key(&spec.role_arn);
+            let duration = if capped { SessionDuration::HOUR } else { spec.duration };
+            match self.ask(spec, duration).await {
+                Err(error) if duration > SessionDuration::HOUR && refuses_duration(&error) => {
+                    tracing::warn!(
+                        role_arn = %spec.role_arn, asked = duration.seconds(),
+                        "STS refuses this duration; asking for 3600 s from now on: {error}"
+                    );
+                    self.hour_at_most.insert(spec.role_arn.clone(), ());
+                    self.ask(spec, SessionDuration::HOUR).await
+                }
+                outcome => outcome,
+            }
+        })
+    }
+}
+
+/// Role chaining allows an hour, and a role its own maximum; STS says both as a `ValidationError` that names the parameter.
+fn refuses_duration(error: &AssumeRoleError) -> bool {
+    error.code.as_deref().is_some_and(|code| code.starts_with("Validation"))
+        && error.message.contains("DurationSeconds")
+}
+
+fn session(spec: &SessionSpec, output: &AssumeRoleOutput) -> Result<Session, AssumeRoleError> {
+    let incomplete = || {
+        let message = "STS answered without credentials, an assumed role or an expiration";
+        AssumeRoleError::new(FailureKind::Unavailable, message, "see what answers as STS")
+    };
+    let credentials = output.credentials().ok_or_else(incomplete)?;
+    let user = output.assumed_role_user().ok_or_else(incomplete)?;
+    Session::new(NewSession {
+        role_arn: spec.role_arn.clone(),
+        access_key_id: credentials.access_key_id().to_owned(),
+        secret_access_key: credentials.secret_access_key().into(),
+        session_token: credentials.session_token().into(),
+        expiration: SystemTime::try_from(*credentials.expiration()).map_err(|_| incomplete())?,
+        assumed_role_arn: user.arn().to_owned(),
+        assumed_role_id: user.assumed_role_id().to_owned(),
+        request_id: output.request_id().map(str::to_owned),
+    })
+}

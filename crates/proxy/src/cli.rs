@@ -1,0 +1,126 @@
+//! The command line. Every flag has an environment variable; a flag comes before its variable, both before the file.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use taskcreds_core::RoleArn;
+
+use crate::config::listen_address;
+use crate::telemetry::{LogFormat, LogLevel};
+
+/// Gives task roles to programs that are no ECS tasks, by the protocol that every AWS SDK speaks.
+#[derive(Debug, Parser)]
+#[command(name = "taskcreds", version, max_term_width = 120)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How much is logged to standard error. [default: info; for exec, whose standard error is CMD's, warn]
+    #[arg(long, global = true, env = "TASKCREDS_LOG_LEVEL", value_enum)]
+    pub log_level: Option<LogLevel>,
+    /// How log lines look.
+    #[arg(long, global = true, env = "TASKCREDS_LOG_FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the tasks of a configuration file with sessions from STS, or from the endpoint that AWS_ENDPOINT_URL_STS names.
+    Serve(Serve),
+    /// Serve on a laptop, with an embedded STS and no AWS account; prints lines to paste.
+    Dev(Dev),
+    /// Run one command with a role's credentials.
+    Exec(Exec),
+    /// Check a configuration file: all faults, what is in force, and whether each role can be assumed.
+    Check(Check),
+    /// Ask a running proxy whether it answers; for images without a shell. Exit status 0 or 1.
+    Healthcheck(Healthcheck),
+}
+
+/// Where to listen.
+#[derive(Debug, Args)]
+pub struct Listen {
+    /// ADDRESS:PORT to listen on; port 0 lets the system choose. [default: 127.0.0.1:51679 and [::1]:51679]
+    #[arg(long, env = "TASKCREDS_LISTEN", value_delimiter = ',', value_parser = listen_address)]
+    pub listen: Vec<SocketAddr>,
+}
+
+/// `taskcreds serve`
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The configuration file, in TOML.
+    #[arg(long, env = "TASKCREDS_CONFIG")]
+    pub config: PathBuf,
+    /// Where to listen.
+    #[command(flatten)]
+    pub listen: Listen,
+}
+
+/// `taskcreds dev`
+#[derive(Debug, Args)]
+pub struct Dev {
+    /// A role to serve, as NAME=ARN; any number of times (in the variable, separated by spaces). [default: one demo role]
+    #[arg(long = "role", env = "TASKCREDS_ROLES", value_delimiter = ' ', value_parser = named_role)]
+    pub roles: Vec<(String, RoleArn)>,
+    /// Serve the tasks of this configuration file instead.
+    #[arg(long, env = "TASKCREDS_CONFIG", conflicts_with = "roles")]
+    pub config: Option<PathBuf>,
+    /// Take sessions from the real STS, through your own profile, instead of from the embedded one.
+    #[arg(long, env = "TASKCREDS_AWS")]
+    pub aws: bool,
+    /// Where to listen.
+    #[command(flatten)]
+    pub listen: Listen,
+}
+
+/// `taskcreds exec`
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// The role to run as; needed unless --emulate is given.
+    #[arg(long, env = "TASKCREDS_ROLE")]
+    pub role: Option<RoleArn>,
+    /// Use the embedded STS: no AWS account needed. CMD gets its address as AWS_ENDPOINT_URL_STS.
+    #[arg(long, env = "TASKCREDS_EMULATE")]
+    pub emulate: bool,
+    /// The command to run and its arguments.
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// `taskcreds check`
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The configuration file, in TOML.
+    #[arg(long, env = "TASKCREDS_CONFIG")]
+    pub config: PathBuf,
+    /// Assume each role once and tell what STS says.
+    #[arg(long, env = "TASKCREDS_ASSUME")]
+    pub assume: bool,
+}
+
+/// `taskcreds healthcheck`
+#[derive(Debug, Args)]
+pub struct Healthcheck {
+    /// The address of the proxy.
+    #[arg(long, env = "TASKCREDS_ADDRESS", default_value = "127.0.0.1:51679")]
+    pub address: SocketAddr,
+}
+
+/// `NAME=ARN`, or an ARN alone, whose role's name is the name.
+fn named_role(text: &str) -> Result<(String, RoleArn), String> {
+    let (name, arn) = match text.split_once('=') {
+        Some((name, arn)) if !name.starts_with("arn:") => (Some(name), arn),
+        _ => (None, text),
+    };
+    let arn = RoleArn::new(arn).map_err(|invalid| invalid.to_string())?;
+    let name = name.unwrap_or(arn.name());
+    // It becomes the family of the task: up to 255 letters, digits, hyphens and underscores (Amazon ECS, RegisterTaskDefinition).
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_+=,.@".contains(&b));
+    if name.is_empty() || name.len() > 255 || !plain {
+        return Err("NAME must be 1 to 255 characters of A-Z a-z 0-9 - _ + = , . @".to_owned());
+    }
+    Ok((name.to_owned(), arn))
+}

@@ -1,0 +1,98 @@
+//! `taskcreds check`: what is wrong with a configuration, what is in force, and whether STS agrees.
+
+use std::process::ExitCode;
+
+use taskcreds_core::{AssumeRole, FailureKind, NewTask};
+
+use super::{config_failure, say};
+use crate::aws::{Base, Sts};
+use crate::cli;
+use crate::config::{Config, DEFAULT_PORT};
+use crate::failure::{Exit, Failure};
+
+pub(super) async fn run(flags: cli::Check) -> Result<ExitCode, Failure> {
+    let config = Config::load(&flags.config).map_err(|error| config_failure(&error))?;
+    show(&config);
+    if flags.assume { assume(&config.tasks).await } else { Ok(ExitCode::SUCCESS) }
+}
+
+/// The effective configuration, without ids and tokens.
+fn show(config: &Config) {
+    let list = |items: Vec<String>| items.iter().map(|item| format!("{item:?}")).collect::<Vec<_>>().join(", ");
+    let listen = match config.listen.as_slice() {
+        [] => vec![format!("127.0.0.1:{DEFAULT_PORT}"), format!("[::1]:{DEFAULT_PORT}")],
+        addresses => addresses.iter().map(ToString::to_string).collect(),
+    };
+    say(format!("listen = [{}]", list(listen)));
+    say(format!("allowed_hosts = [{}]", list(config.allowed_hosts.clone())));
+    say(format!("sts = {{ calls_per_second = {}, burst = {} }}", config.budget.per_second, config.budget.burst));
+    for task in &config.tasks {
+        say("");
+        show_task(task);
+    }
+    for warning in &config.warnings {
+        say(format!("warning: {warning}"));
+    }
+}
+
+fn show_task(task: &NewTask) {
+    let spec = &task.spec;
+    say(format!("{} of {}", task.role_kind, task.arn));
+    let tags: Vec<_> = spec.tags.iter().map(|tag| format!("{}={}", tag.key(), tag.value())).collect();
+    let policies: Vec<_> = spec.policy_arns.iter().map(ToString::to_string).collect();
+    let optional = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
+    for (name, value) in [
+        ("role", spec.role_arn.to_string()),
+        ("credentials id", format!("{} (first 8 hex digits of its SHA-256)", task.id.digest())),
+        (
+            "token",
+            if task.tokens.is_empty() { "none".to_owned() } else { format!("yes, required: {:?}", task.token_rule) },
+        ),
+        ("session name", spec.session_name.to_string()),
+        ("duration", format!("{} s", spec.duration.seconds())),
+        (
+            "region",
+            spec.region.as_ref().map_or_else(
+                || format!("AWS_REGION or the profile's, else {}", spec.fallback_region),
+                ToString::to_string,
+            ),
+        ),
+        ("source identity", optional(spec.source_identity.as_ref().map(ToString::to_string))),
+        ("external id", optional(spec.external_id.as_ref().map(ToString::to_string))),
+        ("session policy", if spec.policy.is_some() { "yes".to_owned() } else { "none".to_owned() }),
+        ("policy ARNs", optional((!policies.is_empty()).then(|| policies.join(" ")))),
+        ("session tags", optional((!tags.is_empty()).then(|| tags.join(" ")))),
+        ("transitive tags", if spec.transitive_tags { "yes" } else { "no" }.to_owned()),
+    ] {
+        say(format!("  {name}: {value}"));
+    }
+}
+
+/// Assumes every role once, and tells all outcomes before it fails for one.
+async fn assume(tasks: &[NewTask]) -> Result<ExitCode, Failure> {
+    say("");
+    let sts = Sts::new(Base::Chain);
+    let (mut refused, mut unreached) = (0, 0);
+    for task in tasks {
+        let role = format!("{} ({} of {})", task.spec.role_arn, task.role_kind, task.arn);
+        match sts.assume_role(&task.spec).await {
+            Ok(session) => {
+                let until = humantime::format_rfc3339_seconds(session.expiration());
+                say(format!("can be assumed: {role} as {}, until {until}", session.assumed_role_arn()));
+            }
+            Err(error) => {
+                if error.kind == FailureKind::Refused {
+                    refused += 1
+                } else {
+                    unreached += 1
+                }
+                say(format!("CANNOT be assumed: {role}: {error}"));
+            }
+        }
+    }
+    match (refused, unreached) {
+        (0, 0) => Ok(ExitCode::SUCCESS),
+        (0, n) => Err(Failure::new(Exit::TemporaryFailure, format!("{n} of {} roles could not be tried", tasks.len()))),
+        (n, _) => Err(Failure::new(Exit::NoPermission, format!("{n} of {} roles are refused by STS", tasks.len()))),
+    }
+}

@@ -1,0 +1,171 @@
+//! The configuration: flags, then environment, then file, then defaults; parsed at the border, every fault told at once.
+
+mod section;
+mod task;
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use taskcreds_core::{BudgetLimits, CredentialsId, NewTask, RoleKind, TaskArn};
+
+pub use section::Fault;
+use section::Faults;
+use task::{Settings, Tasks};
+
+/// The port of the ECS agent's credentials endpoint.
+pub const DEFAULT_PORT: u16 = 51_679;
+/// How many registrations one proxy holds.
+pub const MAX_TASKS: usize = 4_096;
+
+/// What the program runs with.
+#[derive(Debug, Default)]
+pub struct Config {
+    /// Where the credentials endpoint listens. Empty: 127.0.0.1 and, where the machine has it, ::1 on [`DEFAULT_PORT`].
+    pub listen: Vec<SocketAddr>,
+    /// Names that `Host` may have beside the protocol's own.
+    pub allowed_hosts: Vec<String>,
+    /// How many STS calls the node may make.
+    pub budget: BudgetLimits,
+    /// The tasks of the file.
+    pub tasks: Vec<NewTask>,
+    /// Ids that the file does not give and that were made here.
+    pub made_ids: Vec<MadeId>,
+    /// What works but deserves attention.
+    pub warnings: Vec<String>,
+}
+
+/// A credentials id that was made for a task whose configuration gives none: to be shown once, to whoever started the command.
+#[derive(Debug, Clone)]
+pub struct MadeId {
+    /// The task.
+    pub task_arn: TaskArn,
+    /// Which of its roles.
+    pub role_kind: RoleKind,
+    /// The id.
+    pub id: CredentialsId,
+}
+
+impl Config {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// Every fault of the file at once. A file that others may write is refused: they could name any role.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let shown = file.display().to_string();
+        let whole = |message: String| ConfigError(vec![Fault { place: shown.clone(), path: String::new(), message }]);
+        let text = std::fs::read_to_string(file).map_err(|error| whole(format!("cannot be read: {error}")))?;
+        let open_to = open_to_others(file).map_err(|error| whole(format!("cannot be read: {error}")))?;
+        if open_to.write {
+            return Err(whole("can be written by everybody, who could name any role: chmod o-w it".to_owned()));
+        }
+        let mut config = Self::parse(&shown, &text, file.parent().unwrap_or(Path::new(".")))?;
+        if open_to.read && config.tasks.len() > config.made_ids.len() {
+            config.warnings.push(format!("{shown} holds credentials ids and can be read by everybody: chmod 600 it"));
+        }
+        Ok(config)
+    }
+
+    /// Parses a configuration; `base` is the folder that relative paths in it start from.
+    ///
+    /// # Errors
+    /// Every fault at once.
+    pub fn parse(file: &str, text: &str, base: &Path) -> Result<Self, ConfigError> {
+        let mut faults = Faults { file, text, found: Vec::new() };
+        let faults = &mut faults;
+        let mut config = Self::default();
+        if let Some(mut root) = section::parse(text, faults) {
+            config.listen = root
+                .strings("listen", faults)
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(|address| address.parse(faults, |text| listen_address(&text)))
+                .collect();
+            config.allowed_hosts = root
+                .strings("allowed_hosts", faults)
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(|host| host.parse(faults, |text| allowed_host(&text)))
+                .collect();
+            if let Some(mut sts) = root.value("sts").and_then(|value| section::Section::new(value, faults)) {
+                let defaults = BudgetLimits::default();
+                config.budget = BudgetLimits {
+                    per_second: sts.number("calls_per_second", 1..=600, faults).unwrap_or(defaults.per_second),
+                    burst: sts.number("burst", 1..=10_000, faults).unwrap_or(defaults.burst),
+                    concurrent: defaults.concurrent,
+                };
+                sts.finish(faults);
+            }
+            let defaults = root.value("defaults").and_then(|value| section::Section::new(value, faults));
+            let defaults = defaults.map(|mut section| {
+                let settings = Settings::read(&mut section, faults);
+                section.finish(faults);
+                settings
+            });
+            let defaults = defaults.unwrap_or_default();
+            let mut tasks = Tasks::default();
+            for section in root.sections("task", faults) {
+                tasks.read(section, &defaults, base, faults);
+            }
+            root.finish(faults);
+            (config.tasks, config.made_ids, config.warnings) = (tasks.tasks, tasks.made, tasks.warnings);
+        }
+        if config.tasks.len() > MAX_TASKS {
+            let message = format!("{} roles of tasks, and at most {MAX_TASKS} are held", config.tasks.len());
+            faults.found.push((text.len(), Fault { place: file.to_owned(), path: "task".to_owned(), message }));
+        }
+        let found = faults.in_order();
+        if found.is_empty() { Ok(config) } else { Err(ConfigError(found)) }
+    }
+}
+
+/// Everything that is wrong with a configuration, one fault a line.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct ConfigError(pub Vec<Fault>);
+
+/// Parses `127.0.0.1:51679`, `[::1]:0`.
+///
+/// # Errors
+/// What is wrong. `0.0.0.0` and `[::]` are refused: every neighbour would reach the credentials of every task.
+pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr =
+        text.parse().map_err(|_| "must be ADDRESS:PORT, as 127.0.0.1:51679 or [::1]:51679".to_owned())?;
+    if address.ip().is_unspecified() {
+        return Err("would be reached by every neighbour: name the address of one interface".to_owned());
+    }
+    Ok(address)
+}
+
+fn allowed_host(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    if matches!(name.parse::<std::net::IpAddr>(), Ok(address) if address.is_unspecified()) {
+        return Err("0.0.0.0 and [::] are never an allowed Host: browsers reach loopback by them".to_owned());
+    }
+    let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:".contains(&b));
+    let bracketed = name.len() != text.len();
+    if !plain || (name.contains(':') && !bracketed) {
+        return Err("must be a host name or an address without a port, an IPv6 address in brackets".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+struct OpenTo {
+    read: bool,
+    write: bool,
+}
+
+#[cfg(unix)]
+fn open_to_others(file: &Path) -> std::io::Result<OpenTo> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = std::fs::metadata(file)?;
+    let mode = if metadata.is_file() { metadata.mode() } else { 0 };
+    Ok(OpenTo { read: mode & 0o004 != 0, write: mode & 0o002 != 0 })
+}
+
+#[cfg(not(unix))]
+fn open_to_others(_: &Path) -> std::io::Result<OpenTo> {
+    Ok(OpenTo { read: false, write: false })
+}
+
+#[cfg(test)]
+mod tests;

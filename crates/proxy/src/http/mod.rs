@@ -1,0 +1,144 @@
+//! The credentials endpoint over HTTP/1.1: binding, accepting, answering.
+//!
+//! hyper's http1 connection under an accept loop of our own, because `axum::serve` has no deadline for a head, no limit on
+//! buffers and exits or spins on EMFILE.
+
+pub mod credentials;
+pub mod error;
+pub mod guard;
+mod stream;
+pub mod wire;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use taskcreds_core::Arrival;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use credentials::Endpoint;
+use stream::Stream;
+
+/// Connections that the kernel completes before they are accepted.
+const BACKLOG: i32 = 4096;
+/// What one connection may have read and not yet answered. hyper's own default took 404 MB for 1,000 unfinished requests.
+const MAX_BUFFER: usize = 16 * 1024;
+/// Headers in one request.
+const MAX_HEADERS: usize = 64;
+/// How long to leave `accept` alone when it fails for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// How long answers under way may take after the stop.
+const GRACE: Duration = Duration::from_secs(5);
+/// Where `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` is resolved to by every SDK.
+pub const LINK_LOCAL: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 2);
+
+/// Binds one address of the endpoint.
+///
+/// # Errors
+/// The system's: the address is taken, not this machine's, or its port is privileged.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::STREAM,
+        Some(socket2::Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // On Unix this allows a restart while old connections linger; on Windows it would allow a second listener.
+    socket.set_reuse_address(cfg!(unix))?;
+    // Inherited by every accepted connection.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Answers requests on one listener until told to stop; then finishes what is under way, for at most [`GRACE`].
+pub async fn run(listener: TcpListener, endpoint: Arc<Endpoint>, stop: CancellationToken) {
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                connections.spawn(connection(stream, Arc::clone(&endpoint), stop.clone()));
+            }
+            Err(error) if is_the_clients(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections; trying again");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    connections.close();
+    if tokio::time::timeout(GRACE, connections.wait()).await.is_err() {
+        tracing::warn!("gave up on connections that were still open {} s after the stop", GRACE.as_secs());
+    }
+}
+
+async fn connection(stream: TcpStream, endpoint: Arc<Endpoint>, stop: CancellationToken) {
+    let arrival = arrival(&stream);
+    let answering = Arc::new(AtomicBool::new(false));
+    let stream = Stream::new(stream, Arc::clone(&answering));
+    let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
+        answering.store(true, Ordering::Relaxed);
+        let (parts, _) = request.into_parts();
+        let endpoint = &endpoint;
+        async move { endpoint.answer(parts, arrival).await }
+    });
+    let connection = http1::Builder::new()
+        .half_close(true)
+        .header_read_timeout(None)
+        .max_buf_size(MAX_BUFFER)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(stream, service);
+    tokio::pin!(connection);
+    let outcome = tokio::select! {
+        outcome = &mut connection => outcome,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
+        // hyper's text names the kind of trouble, never what was sent.
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// Told from the destination of the connection, the original one where the packets were redirected.
+fn arrival(stream: &TcpStream) -> Arrival {
+    let local = stream.local_addr().ok().map(|address| address.ip());
+    let destination = original_destination(stream).or(local);
+    if destination == Some(IpAddr::V4(LINK_LOCAL)) { Arrival::LinkLocal } else { Arrival::Elsewhere }
+}
+
+#[cfg(target_os = "linux")]
+fn original_destination(stream: &TcpStream) -> Option<IpAddr> {
+    // Fails where connection tracking is not at work, and then nothing was redirected.
+    let original = socket2::SockRef::from(stream).original_dst_v4().ok()?;
+    original.as_socket_ipv4().map(|address| IpAddr::V4(*address.ip()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn original_destination(_: &TcpStream) -> Option<IpAddr> {
+    None
+}
+
+/// Errors of one connection that is gone already (accept(2): these are to be treated like EAGAIN).
+fn is_the_clients(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, WouldBlock};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | WouldBlock)
+}

@@ -1,0 +1,188 @@
+//! A client's connection under hyper. It adds the two things that hyper lacks.
+//!
+//! Deadlines that differ: a head must arrive within [`HEAD`], an answer must be taken within [`WRITE`], but between two requests
+//! a connection may rest for [`IDLE`] (hyper has one deadline for the first and the last). And JSON for what is no HTTP: hyper
+//! answers that itself, with an empty body, before there is a request to handle; its answer is replaced here.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::rt::ReadBufCursor;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+use super::error;
+
+/// How long a request's head may take from its first byte, and a new connection until its head is whole.
+pub(super) const HEAD: Duration = Duration::from_secs(5);
+/// How long a client may take to accept an answer.
+pub(super) const WRITE: Duration = Duration::from_secs(5);
+/// How long a connection may rest between two requests. Clients keep theirs for up to 60 s.
+pub(super) const IDLE: Duration = Duration::from_secs(75);
+
+/// Says that a request is being answered: set by the handler, cleared when the answer is out.
+pub(super) type Answering = Arc<AtomicBool>;
+
+/// A connection with deadlines.
+pub(super) struct Stream {
+    inner: TokioIo<TcpStream>,
+    answering: Answering,
+    waiting: Waiting,
+    timer: Pin<Box<Sleep>>,
+    /// What is left to write of the answer that stands in for hyper's own.
+    instead: Option<Vec<u8>>,
+}
+
+/// What the connection waits for, and until when.
+#[derive(Clone, Copy)]
+enum Waiting {
+    /// The next request.
+    Request(Instant),
+    /// The rest of a head.
+    Head(Instant),
+    /// The client, to take an answer.
+    Client(Instant),
+}
+
+impl Waiting {
+    fn until(self) -> Instant {
+        match self {
+            Self::Request(until) | Self::Head(until) | Self::Client(until) => until,
+        }
+    }
+}
+
+impl Stream {
+    /// Wraps a new connection, whose first head is due.
+    #[must_use]
+    pub(super) fn new(stream: TcpStream, answering: Answering) -> Self {
+        let due = Instant::now() + HEAD;
+        let timer = Box::pin(tokio::time::sleep_until(due));
+        Self { inner: TokioIo::new(stream), answering, waiting: Waiting::Head(due), timer, instead: None }
+    }
+
+    fn is_answering(&self) -> bool {
+        self.answering.load(Ordering::Relaxed)
+    }
+
+    /// Fails once the present deadline has passed. The timer is moved only when it would come too late, so a busy connection does
+    /// not touch it.
+    fn overdue(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let until = self.waiting.until();
+        loop {
+            if self.timer.deadline() > until {
+                self.timer.as_mut().reset(until);
+            }
+            ready!(self.timer.as_mut().poll(cx));
+            if Instant::now() >= until {
+                return Poll::Ready(io::ErrorKind::TimedOut.into());
+            }
+            self.timer.as_mut().reset(until);
+        }
+    }
+
+    /// Pending until the client reads on or is given up.
+    fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if !matches!(self.waiting, Waiting::Client(_)) {
+            self.waiting = Waiting::Client(Instant::now() + WRITE);
+        }
+        self.overdue(cx)
+    }
+
+    /// Writes what stands in for hyper's own answer.
+    fn write_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.instead.as_deref().filter(|rest| !rest.is_empty()) {
+            match hyper::rt::Write::poll_write(Pin::new(&mut self.inner), cx, rest) {
+                Poll::Ready(written) => {
+                    let written = written?;
+                    if let Some(instead) = &mut self.instead {
+                        instead.drain(..written);
+                    }
+                }
+                Poll::Pending => return self.stalled(cx).map(Err),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes over a write that no handler has asked for. Returns whether it did.
+    fn take_over(&mut self) -> bool {
+        if self.is_answering() {
+            return false;
+        }
+        if self.instead.is_none() {
+            self.instead = Some(error::unparsable(std::time::SystemTime::now()));
+        }
+        true
+    }
+}
+
+impl hyper::rt::Read for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let stream = &mut *self;
+        match Pin::new(&mut stream.inner).poll_read(cx, buf) {
+            Poll::Ready(read) => {
+                if let Waiting::Request(_) = stream.waiting {
+                    stream.waiting = Waiting::Head(Instant::now() + HEAD);
+                }
+                Poll::Ready(read)
+            }
+            // The handler has a deadline of its own.
+            Poll::Pending if stream.is_answering() => Poll::Pending,
+            Poll::Pending => stream.overdue(cx).map(Err),
+        }
+    }
+}
+
+impl hyper::rt::Write for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let stream = &mut *self;
+        if stream.take_over() {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        match Pin::new(&mut stream.inner).poll_write(cx, buf) {
+            Poll::Pending => stream.stalled(cx).map(Err),
+            written => written,
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let stream = &mut *self;
+        if stream.take_over() {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
+        match Pin::new(&mut stream.inner).poll_write_vectored(cx, bufs) {
+            Poll::Pending => stream.stalled(cx).map(Err),
+            written => written,
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let stream = &mut *self;
+        ready!(stream.write_instead(cx))?;
+        // hyper flushes when it has written all: the answer is out and the connection rests.
+        if stream.answering.swap(false, Ordering::Relaxed) {
+            stream.waiting = Waiting::Request(Instant::now() + IDLE);
+        }
+        Pin::new(&mut stream.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let stream = &mut *self;
+        ready!(stream.write_instead(cx))?;
+        Pin::new(&mut stream.inner).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,253 @@
+//! What a program is given so that its AWS SDK asks this proxy and nobody else.
+//!
+//! The rules are PROTOCOL's: `FULL_URI` or `RELATIVE_URI` but never both, the token as variable and as file, the proxy out of the
+//! way of HTTP proxies, and nothing left that an SDK would take before it asks a container endpoint.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use taskcreds_core::{CredentialsId, Token};
+
+use crate::http::LINK_LOCAL;
+
+/// Set in the environment, these come before the container endpoint in the SDKs' chains, or point them elsewhere.
+const OUTRANKING: [&str; 12] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_SECURITY_TOKEN",
+    "AWS_CREDENTIAL_EXPIRATION",
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+];
+/// With these an SDK refuses or ignores the endpoint of the embedded STS.
+const AGAINST_EMULATOR: [&str; 4] =
+    ["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_ENDPOINT_URL"];
+const NO_PROXY: &str = "127.0.0.1,localhost,169.254.170.2,169.254.170.23";
+/// Settings of a profile that give credentials.
+const CREDENTIAL_SETTINGS: [&str; 8] = [
+    "aws_access_key_id",
+    "credential_process",
+    "credential_source",
+    "login_session",
+    "role_arn",
+    "sso_session",
+    "sso_start_url",
+    "web_identity_token_file",
+];
+
+/// One program's way to its credentials.
+pub struct Launch {
+    uri: Uri,
+    token: Token,
+    token_file: PathBuf,
+    emulator: Option<Emulated>,
+}
+
+/// Where the embedded STS is, and in which region it pretends to be.
+#[derive(Clone, Debug)]
+pub struct Emulated {
+    /// `http://127.0.0.1:PORT`
+    pub endpoint: String,
+    /// For programs that have none set.
+    pub region: String,
+}
+
+enum Uri {
+    Full(String),
+    Relative(String),
+}
+
+impl Launch {
+    /// Writes the token's file into `folder` under `name` and picks the URI: full where one of the addresses is loopback,
+    /// relative where the endpoint is at 169.254.170.2:80 alone.
+    ///
+    /// # Errors
+    /// The system's, when the file cannot be written.
+    pub fn new(
+        listening: &[SocketAddr],
+        id: &CredentialsId,
+        token: Token,
+        folder: &Path,
+        name: &str,
+        emulator: Option<Emulated>,
+    ) -> std::io::Result<Self> {
+        let token_file = folder.join(name);
+        // The folder is 0700 and new, so nobody was there before.
+        let mut file = std::fs::File::create_new(&token_file)?;
+        file.write_all(token.expose().as_bytes())?;
+        let path = format!("/v2/credentials/{}", id.expose());
+        let link_local = SocketAddr::from((LINK_LOCAL, 80));
+        // 127.0.0.1 before ::1: it is the one form that every client accepts.
+        let loopback =
+            listening.iter().filter(|address| address.ip().is_loopback()).min_by_key(|address| address.is_ipv6());
+        let uri = match (loopback, listening.first()) {
+            (Some(address), _) => Uri::Full(format!("http://{address}{path}")),
+            (None, _) if listening.contains(&link_local) => Uri::Relative(path),
+            (None, Some(address)) => Uri::Full(format!("http://{address}{path}")),
+            (None, None) => Uri::Relative(path),
+        };
+        Ok(Self { uri, token, token_file, emulator })
+    }
+
+    /// The variables to set, given those that are set already.
+    #[must_use]
+    pub fn set(&self, environment: &HashMap<String, String>) -> Vec<(&'static str, String)> {
+        let mut set = vec![match &self.uri {
+            Uri::Full(uri) => ("AWS_CONTAINER_CREDENTIALS_FULL_URI", uri.clone()),
+            Uri::Relative(uri) => ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", uri.clone()),
+        }];
+        set.push(("AWS_CONTAINER_AUTHORIZATION_TOKEN", self.token.expose().to_owned()));
+        set.push(("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", self.token_file.display().to_string()));
+        let given = |name: &str| environment.get(name).filter(|value| !value.is_empty());
+        let exempt = match given("NO_PROXY").or_else(|| given("no_proxy")) {
+            Some(already) => format!("{already},{NO_PROXY}"),
+            None => NO_PROXY.to_owned(),
+        };
+        set.push(("NO_PROXY", exempt.clone()));
+        set.push(("no_proxy", exempt));
+        if let Some(emulated) = &self.emulator {
+            set.push(("AWS_ENDPOINT_URL_STS", emulated.endpoint.clone()));
+            let region = given("AWS_REGION").or_else(|| given("AWS_DEFAULT_REGION")).unwrap_or(&emulated.region);
+            // Python reads the second, everybody else the first.
+            set.push(("AWS_REGION", region.clone()));
+            set.push(("AWS_DEFAULT_REGION", region.clone()));
+        }
+        set
+    }
+
+    /// The variables to remove.
+    #[must_use]
+    pub fn removed(&self) -> Vec<&'static str> {
+        let own = match &self.uri {
+            Uri::Full(_) => "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+            Uri::Relative(_) => "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        };
+        let emulator = self.emulator.iter().flat_map(|_| AGAINST_EMULATOR);
+        OUTRANKING.into_iter().filter(|name| *name != own).chain(emulator).collect()
+    }
+}
+
+/// Whether an address can be given to a program of this machine.
+#[must_use]
+pub fn is_local(address: SocketAddr) -> bool {
+    address.ip().is_loopback() || address.ip() == IpAddr::V4(LINK_LOCAL)
+}
+
+/// The shared files of the AWS SDKs whose default profile holds credentials, which SDKs take before they ask a container
+/// endpoint: the variable that names the file, and the file.
+#[must_use]
+pub fn default_profiles(environment: &HashMap<String, String>) -> Vec<(&'static str, PathBuf)> {
+    let home = environment.get("HOME").or_else(|| environment.get("USERPROFILE"));
+    [("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config")]
+        .into_iter()
+        .filter_map(|(variable, name)| {
+            let set = environment.get(variable).filter(|path| !path.is_empty()).map(PathBuf::from);
+            let file = set.or_else(|| Some(Path::new(home?).join(".aws").join(name)))?;
+            let text = std::fs::read_to_string(&file).ok()?;
+            default_gives_credentials(&text).then_some((variable, file))
+        })
+        .collect()
+}
+
+fn default_gives_credentials(ini: &str) -> bool {
+    let mut in_default = false;
+    ini.lines().map(str::trim).any(|line| {
+        if let Some(section) = line.strip_prefix('[') {
+            let name = section.split(']').next().unwrap_or_default().trim();
+            in_default = name == "default" || name.strip_prefix("profile").is_some_and(|name| name.trim() == "default");
+            return false;
+        }
+        let key = line.split('=').next().unwrap_or_default().trim().to_ascii_lowercase();
+        in_default && CREDENTIAL_SETTINGS.contains(&key.as_str())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn launch(listening: &[&str], emulator: Option<Emulated>) -> (Launch, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let listening: Vec<SocketAddr> = listening.iter().map(|address| address.parse().unwrap()).collect();
+        let id = CredentialsId::new("0d9e1c52-6a0b-4f0e-8f7e-6f2f5b1a9c33").unwrap();
+        let launch =
+            Launch::new(&listening, &id, Token::new("tok").unwrap(), folder.path(), "token", emulator).unwrap();
+        (launch, folder)
+    }
+
+    fn get(set: &[(&'static str, String)], name: &str) -> Option<String> {
+        set.iter().find(|(given, _)| *given == name).map(|(_, value)| value.clone())
+    }
+
+    #[test]
+    fn a_program_gets_the_full_uri_on_loopback_or_the_relative_one_never_both() {
+        let path = "/v2/credentials/0d9e1c52-6a0b-4f0e-8f7e-6f2f5b1a9c33";
+        for (listening, full, relative) in [
+            (&["[::1]:9", "127.0.0.1:8"][..], Some(format!("http://127.0.0.1:8{path}")), None),
+            (&["[::1]:9"], Some(format!("http://[::1]:9{path}")), None),
+            (&["169.254.170.2:80"], None, Some(path.to_owned())),
+            (&["169.254.170.2:80", "127.0.0.1:8"], Some(format!("http://127.0.0.1:8{path}")), None),
+        ] {
+            let (launch, _folder) = launch(listening, None);
+            let set = launch.set(&HashMap::new());
+            assert_eq!(get(&set, "AWS_CONTAINER_CREDENTIALS_FULL_URI"), full);
+            assert_eq!(get(&set, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"), relative);
+            let removed = launch.removed();
+            assert_eq!(removed.contains(&"AWS_CONTAINER_CREDENTIALS_FULL_URI"), full.is_none());
+            assert!(set.iter().all(|(name, _)| !removed.contains(name)));
+        }
+    }
+
+    #[test]
+    fn the_token_is_given_as_variable_and_as_a_file_without_a_line_end() {
+        let (launch, _folder) = launch(&["127.0.0.1:8"], None);
+        let set = launch.set(&HashMap::new());
+        let file = get(&set, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").unwrap();
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "tok");
+        assert_eq!(get(&set, "AWS_CONTAINER_AUTHORIZATION_TOKEN").unwrap(), "tok");
+    }
+
+    #[test]
+    fn no_proxy_is_extended_and_not_replaced() {
+        let (launch, _folder) = launch(&["127.0.0.1:8"], None);
+        let set = launch.set(&HashMap::from([("no_proxy".to_owned(), "corp.example".to_owned())]));
+        for name in ["NO_PROXY", "no_proxy"] {
+            assert_eq!(get(&set, name).unwrap(), format!("corp.example,{NO_PROXY}"));
+        }
+    }
+
+    #[test]
+    fn the_embedded_sts_brings_its_endpoint_and_a_region_where_none_is_set() {
+        let emulated = || Some(Emulated { endpoint: "http://127.0.0.1:7".into(), region: "us-east-1".into() });
+        let (launch, _folder) = launch(&["127.0.0.1:8"], emulated());
+        let set = launch.set(&HashMap::new());
+        assert_eq!(get(&set, "AWS_ENDPOINT_URL_STS").unwrap(), "http://127.0.0.1:7");
+        assert_eq!(get(&set, "AWS_REGION").unwrap(), "us-east-1");
+        let set = launch.set(&HashMap::from([("AWS_DEFAULT_REGION".to_owned(), "eu-west-1".to_owned())]));
+        assert_eq!(get(&set, "AWS_REGION").unwrap(), "eu-west-1");
+        assert!(launch.removed().contains(&"AWS_USE_FIPS_ENDPOINT"));
+    }
+
+    #[test]
+    fn a_default_profile_with_credentials_is_found() {
+        for (ini, found) in [
+            ("[default]\naws_access_key_id = x\n", true),
+            ("[default]\nregion = x\n", false),
+            ("[profile default]\nsso_session=x\n", true),
+            ("[ default ]\nCredential_Process=x\n", true),
+            ("[other]\naws_access_key_id = x\n[default]\nregion=y", false),
+            ("[default]\nregion=y\n[other]\naws_access_key_id = x\n", false),
+            ("", false),
+        ] {
+            assert_eq!(default_gives_credentials(ini), found, "{ini}");
+        }
+    }
+}

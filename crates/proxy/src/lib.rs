@@ -1,0 +1,14 @@
+//! `taskcreds`, a credential proxy for task roles: a small HTTP server that maps unguessable credentials ids to task role
+//! sessions and answers the `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` protocol that every AWS SDK speaks.
+//!
+//! The rooms, the way of a request and the way of a refresh are in ARCHITECTURE.md.
+
+pub mod app;
+pub mod aws;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod failure;
+pub mod http;
+pub mod launch;
+pub mod telemetry;
