@@ -1,0 +1,167 @@
+//! An AWS STS over real HTTP, for laptops without an AWS account and for test suites.
+//!
+//! What it guarantees: a request is answered as AWS STS would answer it, as far as that is known, or refused; it is
+//! never waved through. Signatures are verified, the limits of the API are enforced, sessions really expire. What it
+//! does not have: policies. Every caller is trusted by every role there is, see [`Roles`].
+//!
+//! The operations are `AssumeRole` and `GetCallerIdentity` of the query protocol, version 2011-06-15, over `POST /`
+//! (source: AWS STS API Reference). Refused as what the emulator cannot verify: MFA (`SerialNumber`, `TokenCode`) and
+//! `ProvidedContexts`. All keys are made up by the emulator and open nothing but the emulator.
+//!
+//! ```
+//! use taskcreds_sts_emulator::{Emulator, Options};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let emulator = Emulator::new(Options::default());
+//! let key = emulator.add_caller("arn:aws:iam::111122223333:user/me")?;
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! let endpoint_url = format!("http://{}", listener.local_addr()?);
+//! let running = tokio::spawn(emulator.clone().run(listener, async { /* until told to stop */ }));
+//! // An SDK with `endpoint_url` and `key` can call it now; then:
+//! assert!(emulator.calls().is_empty());
+//! # drop((endpoint_url, key));
+//! # running.await??;
+//! # Ok(())
+//! # }
+//! ```
+
+mod assume_role;
+mod calls;
+mod error;
+mod exchange;
+mod form;
+mod principal;
+mod query;
+mod random;
+mod server;
+mod sessions;
+mod sigv4;
+mod validation;
+mod xml;
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use tokio::net::TcpListener;
+
+pub use calls::Call;
+pub use sessions::{AccessKey, Tag};
+
+/// An STS in this process. A cheap handle: all clones are the same STS, with the same keys, sessions and calls.
+#[derive(Clone)]
+pub struct Emulator {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    options: Options,
+    keys: Mutex<sessions::Keys>,
+    calls: Mutex<calls::Calls>,
+}
+
+/// How an [`Emulator`] behaves.
+#[derive(Clone)]
+pub struct Options {
+    /// The time by which signatures are judged and sessions expire. Default: the system's.
+    pub clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
+    /// The roles there are. Default: [`Roles::Any`].
+    pub roles: Roles,
+}
+
+/// The roles that can be assumed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Roles {
+    /// Every role ARN names a role, which trusts every caller and allows sessions of up to 43,200 seconds.
+    ///
+    /// A role made in AWS allows 3,600 seconds unless told otherwise. Here a role is taken to be set up the way it is
+    /// used; list the roles to have their limits enforced.
+    Any,
+    /// Only these roles exist. For others the answer is `AccessDenied`, as AWS answers for a role that does not exist.
+    Listed(Vec<Role>),
+}
+
+/// A role that trusts every caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Role {
+    /// The ARN, with the path if the role has one: `arn:aws:iam::111122223333:role/path/name`. Compared as text.
+    pub arn: String,
+    /// Seconds that a session may last, `MaxSessionDuration` of IAM: 3,600 (IAM's default) to 43,200.
+    pub max_session_duration: u32,
+}
+
+/// The ARN given to [`Emulator::add_caller`] is not one of a user or a role.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{arn}` is not the ARN of an IAM user or role: give one like arn:aws:iam::111122223333:user/NAME or \
+     arn:aws:iam::111122223333:role/NAME"
+)]
+pub struct InvalidCallerArn {
+    /// The ARN that was given.
+    pub arn: String,
+}
+
+impl Emulator {
+    /// An STS that knows no caller yet.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self { shared: Arc::new(Shared { options, keys: Mutex::default(), calls: Mutex::default() }) }
+    }
+
+    /// A new long-term key for an IAM user or an IAM role; a principal may have any number of keys. They never expire.
+    ///
+    /// A user calls as itself. A role has no long-term keys in AWS: its key stands for the credentials of a place where
+    /// the role already is, like an EC2 instance. It calls as `assumed-role/NAME/emulator`, and what it assumes is no
+    /// role chaining, so the limit of one hour does not apply; for a chain, call with a session.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidCallerArn`] if the ARN is not `arn:PARTITION:iam::ACCOUNT:user/NAME` or `…:role/NAME`, with or without
+    /// a path, where the account has 12 digits and the partition begins with `aws`.
+    pub fn add_caller(&self, principal_arn: &str) -> Result<AccessKey, InvalidCallerArn> {
+        let arn = principal::IamArn::parse(principal_arn);
+        let arn = arn.ok_or_else(|| InvalidCallerArn { arn: principal_arn.to_owned() })?;
+        let key = self.shared.keys.lock().unwrap_or_else(PoisonError::into_inner).add_caller(arn.caller());
+        Ok(AccessKey { access_key_id: key.access_key_id.clone(), secret_access_key: key.secret.clone() })
+    }
+
+    /// Answers on `listener` until `shutdown` is ready, then closes it, gives requests under way up to two seconds, and
+    /// returns. No task is left behind, not even if the returned future is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When the listener fails for good. Running out of file descriptors is waited out.
+    pub async fn run(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        server::run(self, listener, shutdown).await
+    }
+
+    /// The last 10,000 requests, the oldest first: every one that was HTTP, also those that were refused.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Call> {
+        self.shared.calls.lock().unwrap_or_else(PoisonError::into_inner).all()
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { clock: Arc::new(SystemTime::now), roles: Roles::Any }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").field("roles", &self.roles).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Emulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Emulator").field("options", &self.shared.options).finish_non_exhaustive()
+    }
+}
