@@ -31,6 +31,8 @@ pub struct SessionSpec {
     pub duration: SessionDuration,
     /// The STS region to ask; the proxy's own when absent.
     pub region: Option<Region>,
+    /// The region to ask when neither this spec nor the proxy's own configuration names one: the task ARN's.
+    pub fallback_region: Region,
 }
 
 /// `arn:aws:iam::111122223333:role/path/name`.

@@ -15,35 +15,45 @@ pub trait AssumeRole: Send + Sync + 'static {
     fn assume_role<'a>(&'a self, spec: &'a SessionSpec) -> Pending<'a>;
 }
 
-/// Why there is no session: what to tell the caller, what to log, and when trying again makes sense.
+/// Why there is no session. `Display` is what the log keeps; [`told`](AssumeRoleError::told) is what the caller gets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}{message}{}", code_prefix(.code.as_deref()), request_suffix(.request_id.as_deref()))]
+#[error("{}: {message}{}; {remedy}", .code.as_deref().unwrap_or("no answer from STS"), request(.request_id.as_deref()))]
 pub struct AssumeRoleError {
     /// What kind of failure it is, which decides when to try again.
     pub kind: FailureKind,
-    /// STS's error code, where STS answered.
+    /// STS's error code, where STS answered with one.
     pub code: Option<String>,
-    /// What happened and what to do about it; one line, no secrets.
+    /// What happened, in STS's or the SDK's words; one line, no secrets.
     pub message: String,
+    /// What to do about it.
+    pub remedy: &'static str,
     /// The `x-amzn-requestid` of the answer: the `requestID` of the CloudTrail event.
     pub request_id: Option<String>,
     /// How long STS asked to be left alone.
     pub retry_after: Option<Duration>,
 }
 
-fn code_prefix(code: Option<&str>) -> String {
-    code.map(|code| format!("{code}: ")).unwrap_or_default()
-}
-
-fn request_suffix(id: Option<&str>) -> String {
+fn request(id: Option<&str>) -> String {
     id.map(|id| format!(" (STS request {id})")).unwrap_or_default()
 }
 
 impl AssumeRoleError {
     /// A failure that STS did not name.
     #[must_use]
-    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, code: None, message: message.into(), request_id: None, retry_after: None }
+    pub fn new(kind: FailureKind, message: impl Into<String>, remedy: &'static str) -> Self {
+        Self { kind, code: None, message: message.into(), remedy, request_id: None, retry_after: None }
+    }
+
+    /// What the caller is told: STS's code and what to do, without STS's own words, which name the proxy's principal.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let cause = self.code.as_deref().unwrap_or(match self.kind {
+            FailureKind::Refused => "STS refused",
+            FailureKind::Throttled => "STS is throttling",
+            FailureKind::Unavailable => "STS is unavailable",
+            FailureKind::BaseCredentials => "the proxy has no valid AWS credentials of its own",
+        });
+        format!("{cause}; {}", self.remedy)
     }
 }
 

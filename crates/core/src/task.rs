@@ -6,9 +6,9 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-use crate::grammar::{Arn, Invalid, NAME_CHARS, check, is_account, is_name_char, is_region_char};
+use crate::grammar::{Arn, Invalid, NAME_CHARS, check, is_account, is_name_char};
 use crate::lease::Lease;
-use crate::role::{SessionName, SessionSpec, SessionTag};
+use crate::role::{Region, SessionName, SessionSpec, SessionTag};
 
 /// One registration: a task ARN and one of its two roles.
 #[derive(Debug)]
@@ -220,6 +220,7 @@ pub enum TokenRule {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskArn {
     text: String,
+    region: Region,
     cluster: Option<String>,
     task_id: SessionName,
 }
@@ -239,7 +240,7 @@ impl TaskArn {
         if arn.service != "ecs" || !is_account(arn.account) {
             return Err(wrong());
         }
-        check("region of the task ARN", arn.region, 2..=63, is_region_char, "a-z 0-9 -")?;
+        let region = Region::new(arn.region)?;
         let path = arn.resource.strip_prefix("task/").ok_or_else(wrong)?;
         let (cluster, task_id) = match path.split_once('/') {
             Some((cluster, id)) => (Some(cluster), id),
@@ -251,13 +252,19 @@ impl TaskArn {
         }
         check("task id of the task ARN", task_id, 2..=64, is_name_char, NAME_CHARS)?;
         let (cluster, task_id) = (cluster.map(str::to_owned), SessionName::new(task_id)?);
-        Ok(Self { text, cluster, task_id })
+        Ok(Self { text, region, cluster, task_id })
     }
 
     /// The whole ARN.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// The region of the cluster.
+    #[must_use]
+    pub fn region(&self) -> &Region {
+        &self.region
     }
 
     /// The cluster's name, where the ARN has one.

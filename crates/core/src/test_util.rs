@@ -100,6 +100,7 @@ pub fn new_spec(name: &str) -> SessionSpec {
         policy_arns: Vec::new(),
         duration: SessionDuration::HOUR,
         region: None,
+        fallback_region: arn.region().clone(),
     }
 }
 

@@ -178,7 +178,7 @@ impl SessionCache {
                 let call = cache.sts.assume_role(&entry.task.spec);
                 tokio::time::timeout(LOAD_TIMEOUT, call).await.unwrap_or_else(|_| {
                     let message = format!("STS did not answer within {} s", LOAD_TIMEOUT.as_secs());
-                    Err(AssumeRoleError::new(FailureKind::Unavailable, message))
+                    Err(AssumeRoleError::new(FailureKind::Unavailable, message, "see whether STS can be reached"))
                 })
             };
             load.outcome = tokio::select! {
@@ -217,7 +217,8 @@ struct Load<'a> {
 impl Drop for Load<'_> {
     fn drop(&mut self) {
         let outcome = self.outcome.take().unwrap_or_else(|| {
-            Err(AssumeRoleError::new(FailureKind::Unavailable, "the load was broken off before STS answered"))
+            let message = "the load was broken off before STS answered";
+            Err(AssumeRoleError::new(FailureKind::Unavailable, message, "try again"))
         });
         let Self { cache, entry, .. } = self;
         let settled = entry.cell().settle(cache.clock.now(), outcome, &cache.freshness, (cache.chance)());

@@ -55,11 +55,11 @@ fn hour(_: &SessionSpec, _: usize, clock: &dyn Clock) -> (Duration, Result<Sessi
 }
 
 fn down(_: &SessionSpec, _: usize, _: &dyn Clock) -> (Duration, Result<Session, AssumeRoleError>) {
-    (Duration::ZERO, Err(AssumeRoleError::new(FailureKind::Unavailable, "down")))
+    (Duration::ZERO, Err(AssumeRoleError::new(FailureKind::Unavailable, "down", "wait")))
 }
 
 fn refused(_: &SessionSpec, _: usize, _: &dyn Clock) -> (Duration, Result<Session, AssumeRoleError>) {
-    (Duration::ZERO, Err(AssumeRoleError::new(FailureKind::Refused, "no")))
+    (Duration::ZERO, Err(AssumeRoleError::new(FailureKind::Refused, "no", "ask")))
 }
 
 #[tokio::test(start_paused = true)]

@@ -134,11 +134,10 @@ impl SessionCell {
             left if left > fresh.floor => Ok(session),
             left => {
                 let (left, floor) = (left.as_secs(), fresh.floor.as_secs());
-                let message = format!(
-                    "STS answered a session with {left} s left, and none with {floor} s or less is served: \
-                     compare the clocks of this machine and of STS"
-                );
-                Err(AssumeRoleError::new(FailureKind::Unavailable, message))
+                let message =
+                    format!("STS answered a session with {left} s left; none with {floor} s or less is served");
+                let remedy = "compare the clocks of this machine and of STS";
+                Err(AssumeRoleError::new(FailureKind::Unavailable, message, remedy))
             }
         });
         match outcome {
@@ -192,7 +191,7 @@ mod tests {
     }
 
     fn failure(kind: FailureKind) -> AssumeRoleError {
-        AssumeRoleError::new(kind, "scripted")
+        AssumeRoleError::new(kind, "scripted", "wait")
     }
 
     fn loaded(life: u64) -> SessionCell {

@@ -59,7 +59,7 @@ impl Session {
             let message = format!("STS answered a session that no client can use: {what}");
             AssumeRoleError {
                 request_id: parts.request_id.clone(),
-                ..AssumeRoleError::new(FailureKind::Unavailable, message)
+                ..AssumeRoleError::new(FailureKind::Unavailable, message, "see what answers as STS")
             }
         };
         let texts = [

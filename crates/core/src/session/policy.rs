@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn backoff_grows_with_failures_and_is_never_zero_nor_longer_than_its_cap() {
         for kind in [FailureKind::Throttled, FailureKind::Unavailable, FailureKind::BaseCredentials] {
-            let error = AssumeRoleError::new(kind, "x");
+            let error = AssumeRoleError::new(kind, "x", "y");
             for failures in [0, 1, 2, 5, 6, 100, u32::MAX] {
                 for chance in [0.0, 0.5, 0.999_999] {
                     let wait = backoff(&error, failures, false, chance);
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_looked_at_again_after_10_to_30_seconds_and_slower_while_readers_are_served() {
-        let error = AssumeRoleError::new(FailureKind::Refused, "x");
+        let error = AssumeRoleError::new(FailureKind::Refused, "x", "y");
         assert_eq!(backoff(&error, 9, false, 0.0), Duration::from_secs(10));
         assert!(backoff(&error, 9, false, 0.999_999) <= Duration::from_secs(30));
         assert_eq!(backoff(&error, 9, true, 0.0), Duration::from_secs(60));
@@ -96,7 +96,7 @@ mod tests {
     fn retry_after_is_honoured_up_to_the_cap() {
         let after = |seconds| AssumeRoleError {
             retry_after: Some(Duration::from_secs(seconds)),
-            ..AssumeRoleError::new(FailureKind::Throttled, "x")
+            ..AssumeRoleError::new(FailureKind::Throttled, "x", "y")
         };
         assert_eq!(backoff(&after(20), 1, false, 0.5), Duration::from_secs(20));
         assert_eq!(backoff(&after(86_400), 1, false, 0.5), MAX_BACKOFF);
