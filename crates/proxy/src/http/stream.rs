@@ -34,6 +34,8 @@ pub(super) struct Stream {
     answering: Answering,
     waiting: Waiting,
     timer: Pin<Box<Sleep>>,
+    /// Whether anything was written since the last flush. hyper flushes while the handler is still at work, too.
+    wrote: bool,
     /// What is left to write of the answer that stands in for hyper's own.
     instead: Option<Vec<u8>>,
 }
@@ -63,7 +65,7 @@ impl Stream {
     pub(super) fn new(stream: TcpStream, answering: Answering) -> Self {
         let due = Instant::now() + HEAD;
         let timer = Box::pin(tokio::time::sleep_until(due));
-        Self { inner: TokioIo::new(stream), answering, waiting: Waiting::Head(due), timer, instead: None }
+        Self { inner: TokioIo::new(stream), answering, waiting: Waiting::Head(due), timer, wrote: false, instead: None }
     }
 
     fn is_answering(&self) -> bool {
@@ -147,7 +149,10 @@ impl hyper::rt::Write for Stream {
         }
         match Pin::new(&mut stream.inner).poll_write(cx, buf) {
             Poll::Pending => stream.stalled(cx).map(Err),
-            written => written,
+            written => {
+                stream.wrote = true;
+                written
+            }
         }
     }
 
@@ -162,7 +167,10 @@ impl hyper::rt::Write for Stream {
         }
         match Pin::new(&mut stream.inner).poll_write_vectored(cx, bufs) {
             Poll::Pending => stream.stalled(cx).map(Err),
-            written => written,
+            written => {
+                stream.wrote = true;
+                written
+            }
         }
     }
 
@@ -173,8 +181,9 @@ impl hyper::rt::Write for Stream {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let stream = &mut *self;
         ready!(stream.write_instead(cx))?;
-        // hyper flushes when it has written all: the answer is out and the connection rests.
-        if stream.answering.swap(false, Ordering::Relaxed) {
+        // hyper has written all that it had: the answer is out and the connection rests.
+        if std::mem::take(&mut stream.wrote) {
+            stream.answering.store(false, Ordering::Relaxed);
             stream.waiting = Waiting::Request(Instant::now() + IDLE);
         }
         Pin::new(&mut stream.inner).poll_flush(cx)
