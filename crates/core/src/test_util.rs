@@ -7,7 +7,7 @@
 )]
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -78,7 +78,7 @@ impl AssumeRole for TestSts {
     fn assume_role<'a>(&'a self, spec: &'a SessionSpec) -> Pending<'a> {
         Box::pin(async move {
             let number = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
-            let (delay, outcome) = self.script.lock().expect("no script panics")(spec, number);
+            let (delay, outcome) = self.script.lock().unwrap_or_else(PoisonError::into_inner)(spec, number);
             tokio::time::sleep(delay).await;
             outcome
         })

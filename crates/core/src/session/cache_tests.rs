@@ -299,9 +299,19 @@ async fn a_load_that_panics_counts_as_failed_and_is_tried_again() {
         assert!(number > 1, "scripted panic");
         hour(spec, number, clock)
     });
+    assert!(rig.cache.get(&rig.task("web")).await.is_ok());
+    assert_eq!(rig.sts.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_under_way_ends_with_its_lease() {
+    let rig = Rig::new(|_, _, clock| (Duration::from_secs(10), Ok(session_until(clock.now() + HOUR))));
     let task = rig.task("web");
-    // The script's lock is poisoned by its panic; what counts is that the cell is not loading for ever.
-    assert!(matches!(rig.cache.get(&task).await, Err(SessionError::NotReady(Some(_)))));
+    assert!(matches!(rig.cache.get(&task).await, Err(SessionError::NotReady(None))));
+    assert_eq!(rig.cache.loads.len(), 1);
+    rig.registry.revoke(task.id()).unwrap();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(rig.cache.loads.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
