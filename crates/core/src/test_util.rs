@@ -1,10 +1,6 @@
 //! For tests: a clock that follows tokio's paused time, and an STS that answers as it is told.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test that panics has failed, which is what a test is for"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is what a test is for")]
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
