@@ -3,7 +3,7 @@
 //! Two ways in. A load that a reader waits for takes its turn in order ([`Budget::wait`]); a load that nobody waits for is
 //! started only when there is room at once ([`Budget::try_start`]). So readers go first without a queue that ranks them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -33,19 +33,32 @@ pub struct Budget {
     in_flight: Arc<Semaphore>,
     interval: Duration,
     burst: u32,
-    /// When the next call would be due if calls came at exactly `per_second` (GCRA's theoretical arrival time).
-    next: Mutex<Instant>,
+    pace: Mutex<Pace>,
 }
+
+#[derive(Debug)]
+struct Pace {
+    /// When the next call would be due if calls came at exactly `per_second` (GCRA's theoretical arrival time).
+    next: Instant,
+    /// Before this nothing starts: STS has asked for fewer calls.
+    resume: Instant,
+    /// How many pauses have followed each other without a call that STS took.
+    pauses: u32,
+}
+
+/// The longest pause after throttling.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 impl Budget {
     /// A budget with its whole burst available.
     #[must_use]
     pub fn new(limits: BudgetLimits) -> Self {
+        let now = Instant::now();
         Self {
             in_flight: Arc::new(Semaphore::new(limits.concurrent.max(1) as usize)),
             interval: Duration::from_secs(1) / limits.per_second.max(1),
             burst: limits.burst.max(1),
-            next: Mutex::new(Instant::now()),
+            pace: Mutex::new(Pace { next: now, resume: now, pauses: 0 }),
         }
     }
 
@@ -54,26 +67,55 @@ impl Budget {
     pub fn try_start(&self) -> Option<OwnedSemaphorePermit> {
         let permit = Arc::clone(&self.in_flight).try_acquire_owned().ok()?;
         let now = Instant::now();
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        if *next > now + self.slack() {
+        let mut pace = self.pace();
+        if pace.next > now + self.slack() || pace.resume > now {
             return None;
         }
-        *next = (*next).max(now) + self.interval;
+        pace.next = pace.next.max(now) + self.interval;
         Some(permit)
     }
 
     /// Waits for room, in the order of asking.
     pub async fn wait(&self) -> Option<OwnedSemaphorePermit> {
         let permit = Arc::clone(&self.in_flight).acquire_owned().await.ok()?;
-        let due = {
+        let mut due = {
             let now = Instant::now();
-            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-            let due = next.checked_sub(self.slack()).unwrap_or(now);
-            *next = (*next).max(now) + self.interval;
-            due
+            let mut pace = self.pace();
+            let due = pace.next.checked_sub(self.slack()).unwrap_or(now);
+            pace.next = pace.next.max(now) + self.interval;
+            due.max(pace.resume)
         };
-        sleep_until(due).await;
-        Some(permit)
+        loop {
+            sleep_until(due).await;
+            // A pause may have begun meanwhile.
+            due = self.pace().resume;
+            if due <= Instant::now() {
+                return Some(permit);
+            }
+        }
+    }
+
+    /// STS has asked for fewer calls: the node pauses, then goes on without a burst. A pause is as long as STS asks for, else
+    /// 1 s, doubled each time it follows another; at most a minute. Throttling told during a pause is the same throttling.
+    pub fn throttled(&self, retry_after: Option<Duration>) {
+        let now = Instant::now();
+        let mut pace = self.pace();
+        if pace.resume > now {
+            return;
+        }
+        let pause = retry_after.unwrap_or(Duration::from_secs(1 << pace.pauses.min(6)));
+        pace.pauses = pace.pauses.saturating_add(1);
+        pace.resume = now + pause.min(MAX_PAUSE);
+        pace.next = pace.next.max(pace.resume + self.slack());
+    }
+
+    /// STS has taken a call: the next pause is a short one again.
+    pub fn taken(&self) {
+        self.pace().pauses = 0;
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How far the calls may run ahead of the long-run rate.
@@ -117,5 +159,36 @@ mod tests {
         assert!(budget.try_start().is_none());
         drop(held);
         assert!(budget.try_start().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn throttling_pauses_the_node_for_readers_and_sweep_alike_and_takes_the_burst_away() {
+        let budget = Budget::new(LIMITS);
+        let start = Instant::now();
+        budget.throttled(None);
+        budget.throttled(None);
+        assert!(budget.try_start().is_none());
+        drop(budget.wait().await);
+        assert_eq!(start.elapsed(), Duration::from_secs(1));
+        assert!(budget.try_start().is_none(), "the burst is gone");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(std::iter::from_fn(|| budget.try_start()).count(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_double_until_sts_takes_a_call_and_follow_what_sts_asks_for() {
+        let budget = Budget::new(LIMITS);
+        let pause = |retry_after| {
+            budget.throttled(retry_after);
+            let until = budget.pace().resume;
+            until - Instant::now()
+        };
+        for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+            let paused = pause(None);
+            assert_eq!(paused, Duration::from_secs(seconds));
+            tokio::time::advance(paused).await;
+        }
+        budget.taken();
+        assert_eq!(pause(Some(Duration::from_secs(7))), Duration::from_secs(7));
     }
 }

@@ -28,7 +28,7 @@ pub use role::{
     SessionTags, SourceIdentity,
 };
 pub use session::cache::{SessionCache, SessionError};
-pub use session::policy::Freshness;
+pub use session::policy::{Freshness, spread};
 pub use session::{NewSession, Session};
 pub use sts::{AssumeRole, AssumeRoleError, FailureKind, Pending};
 pub use task::{CredentialsId, IdDigest, RoleKind, Task, TaskArn, TaskNames, Token, TokenRule};

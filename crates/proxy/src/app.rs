@@ -101,7 +101,7 @@ impl Proxy {
             Arc::new(SystemClock),
             Budget::new(budget),
             Freshness::default(),
-            fastrand::f64,
+            taskcreds_core::spread,
             MAX_TASKS as u64,
         );
         Ok(Self { registry, sessions, hosts })

@@ -4,6 +4,7 @@
 //! (2); once a lease has ended nothing is answered with its session (6); a cell belongs to one lease and so to one whole
 //! session spec (8).
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use super::policy::Freshness;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::lease::LeaseId;
+use crate::role::Region;
 use crate::sts::{AssumeRole, AssumeRoleError, FailureKind};
 use crate::task::Task;
 
@@ -40,7 +42,9 @@ pub struct SessionCache {
     chance: fn() -> f64,
     loads: TaskTracker,
     /// Wakes the sweep before its time.
-    registered: Notify,
+    wake: Notify,
+    /// The regions whose STS has failed since it last answered; `None` is the proxy's own region.
+    trouble: Mutex<HashSet<Option<Region>>>,
 }
 
 struct Entry {
@@ -78,8 +82,8 @@ impl SessionCache {
             .time_to_idle(CELL_IDLE)
             .eviction_policy(moka::policy::EvictionPolicy::lru())
             .build();
-        let (loads, registered) = (TaskTracker::new(), Notify::new());
-        Arc::new(Self { cells, sts, clock, budget, freshness, chance, loads, registered })
+        let (loads, wake, trouble) = (TaskTracker::new(), Notify::new(), Mutex::default());
+        Arc::new(Self { cells, sts, clock, budget, freshness, chance, loads, wake, trouble })
     }
 
     /// The session of a task: at once when it is there, else after its load, and never later than
@@ -120,7 +124,7 @@ impl SessionCache {
     /// Has the session of a newly registered task loaded before anybody asks.
     pub fn prefetch(&self, task: &Arc<Task>) {
         self.entry(task);
-        self.registered.notify_one();
+        self.wake.notify_one();
     }
 
     /// Refreshes ahead until told to stop. Level-triggered: every pass compares the cells with the wall time afresh, so a host
@@ -132,7 +136,7 @@ impl SessionCache {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = tick.tick() => {}
-                () = self.registered.notified() => {}
+                () = self.wake.notified() => {}
             }
             self.sweep();
         }
@@ -189,6 +193,35 @@ impl SessionCache {
         });
     }
 
+    /// What one outcome says about STS as a whole: throttling slows the node, and the first success after trouble has every session
+    /// of that region tried again at once instead of after its own pause.
+    fn learn(&self, task: &Task, settled: &Settled) {
+        let region = &task.spec.region;
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match settled {
+            Settled::Failed { error, .. } => {
+                if error.kind == FailureKind::Throttled {
+                    self.budget.throttled(error.retry_after);
+                }
+                if error.kind != FailureKind::Refused {
+                    trouble.insert(region.clone());
+                }
+            }
+            Settled::Fresh(_) => {
+                self.budget.taken();
+                if trouble.remove(region) {
+                    drop(trouble);
+                    let now = self.clock.now();
+                    for (_, entry) in self.cells.iter().filter(|(_, entry)| entry.task.spec.region == *region) {
+                        entry.cell().retry_now(now);
+                        entry.settled.notify_waiters();
+                    }
+                    self.wake.notify_one();
+                }
+            }
+        }
+    }
+
     fn entry(&self, task: &Arc<Task>) -> Arc<Entry> {
         if let Some(entry) = self.cells.get(&task.lease.id()) {
             return entry;
@@ -225,6 +258,7 @@ impl Drop for Load<'_> {
         entry.settled.notify_waiters();
         if entry.task.lease.stands() {
             report(&entry.task, &settled);
+            cache.learn(&entry.task, &settled);
         }
     }
 }

@@ -323,3 +323,112 @@ async fn an_sts_that_never_answers_is_given_up_after_20_seconds() {
     let Err(SessionError::NotReady(Some(cause))) = rig.cache.get(&task).await else { panic!() };
     assert!(cause.message.contains("did not answer"), "{cause}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn two_thousand_sessions_born_together_are_refreshed_apart() {
+    let unlimited = BudgetLimits { per_second: 100_000, burst: 100_000, concurrent: 100_000 };
+    let refreshed = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&refreshed);
+    let mut rig = Rig::with_budget(unlimited, move |_, number, clock| {
+        if number > 2_000 {
+            log.lock().unwrap().push(clock.now());
+        }
+        (Duration::ZERO, Ok(session_until(clock.now() + HOUR)))
+    });
+    let cache = Arc::get_mut(&mut rig.cache).unwrap();
+    cache.chance = crate::spread;
+    let tasks: Vec<_> = (0..2_000).map(|n| rig.registry.register(new_task(&format!("t{n}"))).unwrap()).collect();
+    tasks.iter().for_each(|task| rig.cache.prefetch(task));
+    let born = rig.clock.now();
+    let sweep = tokio::spawn(Arc::clone(&rig.cache).run(CancellationToken::new()));
+    while refreshed.lock().unwrap().len() < 2_000 {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        for task in tasks.iter().step_by(37) {
+            let left = rig.cache.get(task).await.unwrap().remaining(rig.clock.now());
+            assert!(left >= Duration::from_secs(25 * 60), "{left:?}");
+        }
+    }
+    sweep.abort();
+    let at: Vec<u64> = refreshed.lock().unwrap().iter().map(|at| at.duration_since(born).unwrap().as_secs()).collect();
+    assert!(at.iter().all(|at| (1_620..=2_089).contains(at)), "{:?} to {:?}", at.iter().min(), at.iter().max());
+    let mean = 2_000.0 / 46.8;
+    let in_ten_seconds = |from: u64| at.iter().filter(|at| (from..from + 10).contains(*at)).count();
+    let busiest = (1_620..2_090).map(in_ten_seconds).max().unwrap();
+    assert!(busiest as f64 <= 1.5 * mean, "{busiest} in ten seconds, {mean} on average");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_with_2000_tasks_stays_within_the_budget() {
+    let rig = Rig::new(hour);
+    let start = Instant::now();
+    (0..2_000).for_each(|n| rig.cache.prefetch(&rig.task(&format!("t{n}"))));
+    let sweep = tokio::spawn(Arc::clone(&rig.cache).run(CancellationToken::new()));
+    while rig.sts.calls() < 2_000 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let allowed = 50 + 10 * (start.elapsed().as_secs() + 1);
+        assert!(rig.sts.calls() as u64 <= allowed, "{} calls after {:?}", rig.sts.calls(), start.elapsed());
+    }
+    assert!(start.elapsed() <= Duration::from_secs(200), "{:?}", start.elapsed());
+    sweep.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_all_sessions_are_fresh_within_5_seconds_of_the_first_success() {
+    let down_until = Duration::from_secs(50 * 60);
+    let rig = Rig::new(move |spec, number, clock| {
+        let age = clock.now().duration_since(crate::test_util::EPOCH).unwrap();
+        if number > 50 && age < down_until { down(spec, number, clock) } else { hour(spec, number, clock) }
+    });
+    let tasks: Vec<_> = (0..50).map(|n| rig.task(&format!("t{n}"))).collect();
+    tasks.iter().for_each(|task| rig.cache.prefetch(task));
+    let sweep = tokio::spawn(Arc::clone(&rig.cache).run(CancellationToken::new()));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let is_fresh = |left: Duration| left > Duration::from_secs(3_500);
+    let mut first_success = None;
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let mut fresh = 0;
+        for task in &tasks {
+            // No failed read before true expiry, in the outage and after it.
+            let left = rig.cache.get(task).await.unwrap().remaining(rig.clock.now());
+            fresh += usize::from(is_fresh(left));
+        }
+        let now = rig.clock.now().duration_since(crate::test_util::EPOCH).unwrap();
+        if now >= down_until && fresh > 0 {
+            let since = *first_success.get_or_insert(now);
+            if fresh == tasks.len() {
+                break;
+            }
+            assert!(now - since < Duration::from_secs(5), "{fresh} of 50 are fresh after {:?}", now - since);
+        }
+        assert!(now < down_until + Duration::from_secs(60));
+    }
+    sweep.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_throttled_role_slows_the_whole_node() {
+    let rig = Rig::new(|spec, number, clock| match number {
+        1 => (Duration::ZERO, Err(AssumeRoleError::new(FailureKind::Throttled, "Rate exceeded", "wait"))),
+        _ => hour(spec, number, clock),
+    });
+    let start = Instant::now();
+    let _ = rig.cache.get(&rig.task("one")).await;
+    assert!(rig.cache.get(&rig.task("other")).await.is_ok());
+    assert_eq!(start.elapsed(), Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_on_refresh_is_retried_slowly_and_keeps_the_session() {
+    let rig =
+        Rig::new(|spec, number, clock| if number == 1 { hour(spec, 1, clock) } else { refused(spec, number, clock) });
+    let task = rig.task("web");
+    let sweep = tokio::spawn(Arc::clone(&rig.cache).run(CancellationToken::new()));
+    for _ in 0..3_560 {
+        assert!(rig.cache.get(&task).await.is_ok());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    // From 51.5 % of the hour on, every 120 s at this rig's chance.
+    assert!((10..=16).contains(&rig.sts.calls()), "{}", rig.sts.calls());
+    sweep.abort();
+}

@@ -159,6 +159,13 @@ impl SessionCell {
         }
     }
 
+    /// Lets a load that failed for want of STS be tried again at once, because STS is back. A refusal stays one.
+    pub fn retry_now(&mut self, now: SystemTime) {
+        if let Some(failure) = self.failure.as_mut().filter(|failure| failure.error.kind != FailureKind::Refused) {
+            failure.retry_at = now;
+        }
+    }
+
     fn servable(&self, now: SystemTime, fresh: &Freshness) -> Option<&Arc<Session>> {
         self.session.as_ref().map(|current| &current.session).filter(|session| session.remaining(now) > fresh.floor)
     }

@@ -1,6 +1,8 @@
 //! When to load, when to serve, when to try again. Every function takes what it needs, `now` and chance included, and
 //! returns a value; nothing is done here.
 
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::sts::{AssumeRoleError, FailureKind};
@@ -29,6 +31,17 @@ impl Default for Freshness {
 /// The part of a session's life after which it is refreshed, at the earliest and at the latest. Spread, so that sessions
 /// born together are not refreshed together; early, so that nobody sees less than 25 minutes of an hour.
 const REFRESH: std::ops::Range<f64> = 0.45..0.58;
+
+/// A number in `0.0..1.0` that is far from the last ones: a Weyl sequence with the golden ratio from a random start. Sessions born
+/// together spread evenly over [`REFRESH`], where independent random numbers would bunch (64 of 2,000 in the busiest ten seconds of
+/// 468, at 43 on average).
+#[must_use]
+pub fn spread() -> f64 {
+    static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(fastrand::u64(..)));
+    const GOLDEN_RATIO: u64 = 0x9E37_79B9_7F4A_7C15; // 2^64 / phi
+    let position = NEXT.fetch_add(GOLDEN_RATIO, Ordering::Relaxed);
+    (position >> 11) as f64 / (1u64 << 53) as f64
+}
 
 /// When a session loaded at `now` is to be refreshed. `chance` is in `0.0..1.0`.
 pub(crate) fn refresh_at(now: SystemTime, expiration: SystemTime, chance: f64) -> SystemTime {
