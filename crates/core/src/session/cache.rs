@@ -24,7 +24,7 @@ use crate::sts::{AssumeRole, AssumeRoleError, FailureKind};
 use crate::task::Task;
 
 /// A load that has not come back after this long has failed. The adapter's own timeouts are shorter.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(20);
+const LOAD_TIMEOUT: Duration = Duration::from_secs(45);
 /// How often the sweep looks for sessions to refresh.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How long a cell is kept that nothing touches: longer than the longest session.

@@ -5,7 +5,6 @@
 use std::error::Error;
 use std::time::Duration;
 
-use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sts::config::http::HttpResponse;
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::RequestId;
@@ -20,7 +19,6 @@ pub(super) fn classify(error: &SdkError<SdkAssumeRoleError, HttpResponse>) -> As
     let (kind, remedy) = match (&code, status) {
         (Some(code), status) => by_code(code, status),
         (None, Some(status)) => by_status(status),
-        (None, None) if is_of_base_credentials(error) => (FailureKind::BaseCredentials, BASE),
         (None, None) => (FailureKind::Unavailable, REACH),
     };
     let message = match error.message() {
@@ -37,8 +35,6 @@ pub(super) fn classify(error: &SdkError<SdkAssumeRoleError, HttpResponse>) -> As
     }
 }
 
-const BASE: &str =
-    "give the proxy AWS credentials: environment, profile, SSO, credential_process, web identity or instance role";
 const REACH: &str = "see whether the proxy can reach STS: endpoint, DNS, TLS, firewall";
 const OWN_KEY: &str = "mend the proxy's own AWS credentials: they are wrong, deleted or of another partition";
 const EXPIRED: &str = "renew the proxy's own AWS credentials: they have expired";
@@ -93,19 +89,8 @@ fn by_status(status: u16) -> (FailureKind, &'static str) {
     }
 }
 
-fn is_of_base_credentials(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if error.is::<CredentialsError>() {
-            return true;
-        }
-        next = error.source();
-    }
-    false
-}
-
 /// The error and what caused it, in words; the SDK's own rendering adds `Debug` output, which holds whole answers.
-fn causes(error: &(dyn Error + 'static)) -> String {
+pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -115,7 +100,7 @@ fn causes(error: &(dyn Error + 'static)) -> String {
         }
         next = cause.source();
     }
-    text
+    one_line(&text)
 }
 
 /// `Retry-After` in seconds (RFC 9110 section 10.2.3) or AWS's `x-amz-retry-after` in milliseconds.

@@ -1,5 +1,6 @@
 //! AWS: the STS client, what its errors mean, and where its own credentials come from.
 
+mod base_credentials;
 mod classify;
 mod environment;
 mod sts;

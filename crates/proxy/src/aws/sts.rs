@@ -1,10 +1,14 @@
 //! sts:AssumeRole through the AWS SDK: one call for one load, every timeout set, no retry of the SDK's own.
 //!
-//! The cell decides when to try again, so that the node's rate budget counts every call that STS sees. Exception: a duration that
-//! STS refuses is asked for once more at 3600 s, and the role is remembered.
+//! The cell decides when to try again, so that the node's rate budget counts every call that STS sees. Two exceptions: a duration
+//! that STS refuses is asked for once more at 3600 s, and the role is remembered; and where STS says that the proxy's own
+//! credentials have ended, they are resolved anew and the call is made once more.
 
 use std::time::{Duration, SystemTime};
 
+use aws_config::environment::region::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::region::ProfileFileRegionProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion};
@@ -19,6 +23,7 @@ use taskcreds_core::{
 };
 use tokio::sync::OnceCell;
 
+use super::base_credentials::BaseCredentials;
 use super::classify::classify;
 
 /// The SDK's defaults have no read, attempt or operation timeout: a silent server held a call for 30 s.
@@ -48,6 +53,7 @@ pub enum Base {
 #[derive(Debug)]
 pub struct Sts {
     base: Base,
+    credentials: BaseCredentials,
     /// Made at the first call: reading profiles and TLS roots would delay the first answer.
     client: OnceCell<Client>,
     hour_at_most: moka::sync::Cache<RoleArn, ()>,
@@ -57,40 +63,71 @@ impl Sts {
     /// A client that reads no file and opens no connection before its first call.
     #[must_use]
     pub fn new(base: Base) -> Self {
-        Self { base, client: OnceCell::new(), hour_at_most: moka::sync::Cache::new(REMEMBERED_ROLES) }
+        let credentials = match &base {
+            Base::Chain => BaseCredentials::chain(),
+            Base::Emulator { access_key_id, secret_access_key, .. } => BaseCredentials::fixed(Credentials::new(
+                access_key_id,
+                secret_access_key.expose_secret(),
+                None,
+                None,
+                "embedded STS",
+            )),
+        };
+        let hour_at_most = moka::sync::Cache::new(REMEMBERED_ROLES);
+        Self { base, credentials, client: OnceCell::new(), hour_at_most }
     }
 
     async fn client(&self) -> &Client {
         self.client
             .get_or_init(|| async {
-                let builder = match &self.base {
-                    Base::Chain => Builder::from(&aws_config::defaults(BehaviorVersion::v2026_01_12()).load().await),
-                    Base::Emulator { endpoint, access_key_id, secret_access_key } => Builder::new()
+                let mut builder = match &self.base {
+                    Base::Chain => {
+                        // Credentials come with each call.
+                        let config = aws_config::defaults(BehaviorVersion::v2026_01_12()).no_credentials();
+                        Builder::from(&config.region(own_region()).load().await)
+                    }
+                    Base::Emulator { endpoint, .. } => Builder::new()
                         .behavior_version(BehaviorVersion::v2026_01_12())
                         .endpoint_url(endpoint)
                         .region(Region::from_static("us-east-1"))
-                        .credentials_provider(Credentials::new(
-                            access_key_id,
-                            secret_access_key.expose_secret(),
-                            None,
-                            None,
-                            "embedded STS",
-                        )),
+                        // Plain HTTP to loopback, past any HTTP_PROXY.
+                        .http_client(aws_smithy_http_client::Builder::new().build_http()),
                 };
                 let timeouts = TimeoutConfig::builder()
                     .connect_timeout(CONNECT_TIMEOUT)
                     .operation_attempt_timeout(ATTEMPT_TIMEOUT)
                     .operation_timeout(OPERATION_TIMEOUT)
                     .build();
-                let mut builder = builder.timeout_config(timeouts).retry_config(RetryConfig::disabled());
                 // Tells the proxy's calls apart in CloudTrail's `userAgent`.
                 builder.set_app_name(AppName::new("taskcreds").ok());
-                Client::from_conf(builder.build())
+                Client::from_conf(builder.timeout_config(timeouts).retry_config(RetryConfig::disabled()).build())
             })
             .await
     }
 
+    /// One call; a second one when STS says that the proxy's own credentials have ended and there are other ones by now.
     async fn ask(&self, spec: &SessionSpec, duration: SessionDuration) -> Result<Session, AssumeRoleError> {
+        let credentials = self.credentials.provide().await?;
+        let error = match self.call(spec, duration, credentials.clone()).await {
+            Err(error) if ends_credentials(&error) => error,
+            outcome => return outcome,
+        };
+        self.credentials.forget();
+        let renewed = self.credentials.provide().await?;
+        if renewed.access_key_id() == credentials.access_key_id()
+            && renewed.session_token() == credentials.session_token()
+        {
+            return Err(error);
+        }
+        self.call(spec, duration, renewed).await
+    }
+
+    async fn call(
+        &self,
+        spec: &SessionSpec,
+        duration: SessionDuration,
+        credentials: Credentials,
+    ) -> Result<Session, AssumeRoleError> {
         let client = self.client().await;
         let region = match (&spec.region, client.config().region()) {
             (Some(region), _) => Some(region),
@@ -117,9 +154,11 @@ impl Sts {
             .set_policy(spec.policy.as_ref().map(ToString::to_string))
             .set_policy_arns(Some(policies).filter(|arns: &Vec<_>| !arns.is_empty()))
             .customize();
+        let mut with = Builder::new().credentials_provider(credentials);
         if let Some(region) = region {
-            call = call.config_override(Builder::new().region(Region::new(region.to_string())));
+            with = with.region(Region::new(region.to_string()));
         }
+        call = call.config_override(with);
         match call.send().await {
             Ok(output) => session(spec, &output),
             Err(error) => Err(classify(&error)),
@@ -153,13 +192,31 @@ fn refuses_duration(error: &AssumeRoleError) -> bool {
         && error.message.contains("DurationSeconds")
 }
 
+/// STS says that the credentials the call was signed with have ended or never were; new ones may be there already.
+fn ends_credentials(error: &AssumeRoleError) -> bool {
+    let codes = ["ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId"];
+    error.code.as_deref().is_some_and(|code| codes.contains(&code))
+}
+
+/// The region of the environment or the profile. IMDS is not asked: it would delay the first call by seconds where there is none,
+/// and a task ARN names a region anyway.
+pub(super) fn own_region() -> RegionProviderChain {
+    RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+        .or_else(ProfileFileRegionProvider::builder().build())
+}
+
 fn session(spec: &SessionSpec, output: &AssumeRoleOutput) -> Result<Session, AssumeRoleError> {
     let incomplete = || {
         let message = "STS answered without credentials, an assumed role or an expiration";
-        AssumeRoleError::new(FailureKind::Unavailable, message, "see what answers as STS")
+        let error = AssumeRoleError::new(FailureKind::Unavailable, message, "see what answers as STS");
+        AssumeRoleError { request_id: output.request_id().map(str::to_owned), ..error }
     };
     let credentials = output.credentials().ok_or_else(incomplete)?;
     let user = output.assumed_role_user().ok_or_else(incomplete)?;
+    // The SDK fills in what an answer lacks: empty texts, and an expiration in 1970.
+    if user.arn().is_empty() || user.assumed_role_id().is_empty() || credentials.expiration().secs() <= 0 {
+        return Err(incomplete());
+    }
     Session::new(NewSession {
         role_arn: spec.role_arn.clone(),
         access_key_id: credentials.access_key_id().to_owned(),
