@@ -1,0 +1,116 @@
+//! README.md and docs/ are code: each block of a shell, each file and each JSON document in them is run, checked or parsed.
+//!
+//! A comment above a block says how: `run: exec` runs to its end and succeeds; `run: serve` listens and ends well when asked;
+//! `run: exec, beside serve` is the former while the last of the latter runs; `run: ci` stands in .ci/run, which runs it;
+//! `file: NAME` is written where the later blocks of the page run. A block without such a comment is a fault, except JSON.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+
+use crate::rig::{PORT_51679, Start, shell};
+use crate::sts::Sts;
+use crate::{python, skip};
+
+struct Block {
+    line: usize,
+    language: String,
+    directive: String,
+    text: String,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The fenced blocks of a page and the comment above each.
+fn blocks(page: &str) -> Vec<Block> {
+    let (mut blocks, mut open, mut directive) = (Vec::new(), None::<Block>, String::new());
+    for (number, line) in page.lines().enumerate() {
+        match (&mut open, line.strip_prefix("```")) {
+            (None, Some(language)) => {
+                let (language, directive) = (language.to_owned(), std::mem::take(&mut directive));
+                open = Some(Block { line: number + 1, language, directive, text: String::new() });
+            }
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (Some(block), None) => block.text += &format!("{line}\n"),
+            (None, None) => {
+                let comment = line.strip_prefix("<!-- ").and_then(|line| line.strip_suffix(" -->"));
+                directive = comment.unwrap_or_default().to_owned();
+            }
+        }
+    }
+    blocks
+}
+
+#[test]
+fn every_block_of_the_readme_and_the_docs_does_what_it_says() {
+    let Some(venv) = skip::unless("the blocks of the docs", python::venv()) else { return };
+    let _port = PORT_51679.lock().unwrap_or_else(PoisonError::into_inner);
+    let sts = Sts::new();
+    let pages = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = pages.chain([root().join("README.md"), root().join("CONTRIBUTING.md")]);
+    let mut ran = 0;
+    for page in pages.filter(|page| page.extension().is_some_and(|extension| extension == "md")) {
+        let folder = tempfile::tempdir().unwrap();
+        let text = fs::read_to_string(&page).unwrap();
+        let mut server = None;
+        for block in blocks(&text) {
+            let place = format!("{}:{}", page.file_name().unwrap().display(), block.line);
+            let start = |script: &str| start(script, folder.path(), &venv, &sts);
+            match (block.language.as_str(), block.directive.as_str()) {
+                ("sh", "run: ci") => {
+                    let ci = fs::read_to_string(root().join(".ci/run")).unwrap();
+                    assert!(ci.contains(block.text.trim()), "{place}: .ci/run does not run {}", block.text);
+                }
+                ("sh", "run: exec") => succeeds(&place, start(&block.text)),
+                ("sh", "run: serve") => {
+                    listens_and_ends(&place, start(&block.text));
+                    server = Some(block.text);
+                }
+                ("sh", "run: exec, beside serve") => {
+                    let server = start(server.as_deref().unwrap_or_else(|| panic!("{place}: beside what?"))).spawn();
+                    server.says("listening on ");
+                    succeeds(&place, start(&block.text));
+                    assert_eq!(server.end().code(), 0, "{place}");
+                }
+                ("json", "") => drop(serde_json::from_str::<serde_json::Value>(&block.text).unwrap()),
+                (_, directive) => {
+                    let name = directive.strip_prefix("file: ").unwrap_or_else(|| panic!("{place}: how is this run?"));
+                    write_private(&folder.path().join(name), &block.text);
+                }
+            }
+            ran += 1;
+        }
+    }
+    assert!(ran >= 10, "only {ran} blocks were found");
+}
+
+fn start(script: &str, folder: &Path, venv: &python::Venv, sts: &Sts) -> Start {
+    let binary = Path::new(env!("CARGO_BIN_EXE_taskcreds")).parent().unwrap().to_owned();
+    let path = std::env::var_os("PATH").unwrap();
+    let folders = [binary, venv.folder()].into_iter().chain(std::env::split_paths(&path));
+    // `exec`, so that a signal to the shell reaches the program.
+    let script = if script.lines().count() == 1 { format!("exec {script}") } else { script.to_owned() };
+    shell(&script, folder).envs(sts.environment()).env("PATH", std::env::join_paths(folders).unwrap())
+}
+
+fn succeeds(place: &str, start: Start) {
+    let ended = start.run();
+    assert_eq!(ended.code(), 0, "{place}: {}{}", ended.stdout, ended.stderr);
+}
+
+fn listens_and_ends(place: &str, start: Start) {
+    let process = start.spawn();
+    process.says("listening on ");
+    assert_eq!(process.end().code(), 0, "{place}");
+}
+
+fn write_private(file: &Path, text: &str) {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = fs::File::options();
+    options.write(true).create_new(true).mode(0o600).open(file).unwrap().write_all(text.as_bytes()).unwrap();
+}

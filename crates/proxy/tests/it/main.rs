@@ -1,0 +1,26 @@
+//! The real binary, over real HTTP, with SDKs that nobody here wrote.
+//!
+//! Every process is started through [`rig`], which looks for every secret of the whole suite in everything the process has logged.
+//! Traffic goes to loopback and to addresses in namespaces that a test has made, nowhere else. A test that cannot run where it
+//! stands says `skipped` on standard error; with `TASKCREDS_TEST_REQUIRE=all` it fails instead.
+#![cfg(target_os = "linux")]
+
+mod base_credentials;
+mod coldstart;
+mod commands;
+mod docs;
+mod exec;
+mod gate;
+mod http;
+mod netns;
+mod python;
+mod rig;
+mod rust_sdk;
+mod sdk;
+mod secrets;
+mod skip;
+mod sts;
+mod tasks;
+mod unknown_ids;
+mod wire;
+mod wire_errors;
