@@ -76,8 +76,9 @@ impl Budget {
     }
 
     /// Waits for room, in the order of asking.
-    pub async fn wait(&self) -> Option<OwnedSemaphorePermit> {
-        let permit = Arc::clone(&self.in_flight).acquire_owned().await.ok()?;
+    pub async fn wait(&self) -> OwnedSemaphorePermit {
+        // The semaphore is never closed; if it were, nobody would ever get a turn.
+        let Ok(permit) = Arc::clone(&self.in_flight).acquire_owned().await else { return std::future::pending().await };
         let mut due = {
             let now = Instant::now();
             let mut pace = self.pace();
@@ -90,7 +91,7 @@ impl Budget {
             // A pause may have begun meanwhile.
             due = self.pace().resume;
             if due <= Instant::now() {
-                return Some(permit);
+                return permit;
             }
         }
     }

@@ -1,6 +1,6 @@
 //! All tasks. The registry is the truth: it never evicts, and what it does not hold is not served.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::lease::Lease;
@@ -10,8 +10,15 @@ use crate::task::{CredentialsId, IdDigest, RoleKind, Task, TaskArn, Token, Token
 /// The registered tasks, by the digest of their credentials id.
 #[derive(Debug)]
 pub struct Registry {
-    tasks: RwLock<HashMap<IdDigest, Arc<Task>>>,
+    tasks: RwLock<Tasks>,
     capacity: usize,
+}
+
+#[derive(Debug, Default)]
+struct Tasks {
+    by_id: HashMap<IdDigest, Arc<Task>>,
+    /// Which of them there are; one task has at most one registration for each kind of role.
+    kinds: HashSet<(TaskArn, RoleKind)>,
 }
 
 /// What a task is registered with.
@@ -84,24 +91,27 @@ impl Registry {
         let NewTask { arn, role_kind, spec, id, tokens, token_rule } = new;
         let id = id.digest();
         let mut tasks = self.write();
-        if tasks.contains_key(&id) {
+        if tasks.by_id.contains_key(&id) {
             return Err(RegisterError::IdTaken(id));
         }
-        if tasks.values().any(|task| task.arn == arn && task.role_kind == role_kind) {
+        if tasks.kinds.contains(&(arn.clone(), role_kind)) {
             return Err(RegisterError::TaskTaken(role_kind, arn));
         }
-        if tasks.len() >= self.capacity {
+        if tasks.by_id.len() >= self.capacity {
             return Err(RegisterError::Full(self.capacity));
         }
+        tasks.kinds.insert((arn.clone(), role_kind));
         let tokens = tokens.iter().map(Token::digest).collect();
         let task = Arc::new(Task { arn, role_kind, spec, id, tokens, token_rule, lease: Lease::begin() });
-        tasks.insert(id, Arc::clone(&task));
+        tasks.by_id.insert(id, Arc::clone(&task));
         Ok(task)
     }
 
     /// Ends a registration. Once this has returned, no request is answered with its session, not even one in flight.
     pub fn revoke(&self, id: IdDigest) -> Option<Arc<Task>> {
-        let task = self.write().remove(&id)?;
+        let mut tasks = self.write();
+        let task = tasks.by_id.remove(&id)?;
+        tasks.kinds.remove(&(task.arn.clone(), task.role_kind));
         task.lease.end();
         Some(task)
     }
@@ -114,7 +124,7 @@ impl Registry {
     /// [`Refusal`].
     pub fn authenticate(&self, id: &str, token: &[u8], arrival: Arrival) -> Result<Arc<Task>, Refusal> {
         let digest = IdDigest::of(id);
-        let task = self.read().get(&digest).map(Arc::clone).ok_or(Refusal::Unknown)?;
+        let task = self.read().by_id.get(&digest).map(Arc::clone).ok_or(Refusal::Unknown)?;
         if task.tokens.is_empty() {
             return Ok(task);
         }
@@ -130,15 +140,21 @@ impl Registry {
     /// All registrations, in no order.
     #[must_use]
     pub fn tasks(&self) -> Vec<Arc<Task>> {
-        self.read().values().cloned().collect()
+        self.read().by_id.values().cloned().collect()
     }
 
-    // A panic under the lock leaves the map as it was before or after one insert or remove, both of which are whole.
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<IdDigest, Arc<Task>>> {
+    /// Whether this id opens a task.
+    #[must_use]
+    pub fn knows(&self, id: IdDigest) -> bool {
+        self.read().by_id.contains_key(&id)
+    }
+
+    // Nothing under the lock panics between the two changes of one registration.
+    fn read(&self) -> RwLockReadGuard<'_, Tasks> {
         self.tasks.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<IdDigest, Arc<Task>>> {
+    fn write(&self) -> RwLockWriteGuard<'_, Tasks> {
         self.tasks.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -202,6 +218,7 @@ mod tests {
         assert!(!task.lease().stands());
         assert_eq!(outcome(&registry, &id, "", Arrival::Elsewhere), Some(Refusal::Unknown));
         assert!(registry.revoke(IdDigest::of(&id)).is_none());
+        registry.register(new_task("web")).unwrap();
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 
 use crate::grammar::{Arn, Invalid, NAME_CHARS, check, is_account, is_name_char, is_region_char, text_type};
+use crate::task::TaskArn;
 
 /// One whole AssumeRole request.
 ///
@@ -33,6 +34,31 @@ pub struct SessionSpec {
     pub region: Option<Region>,
     /// The region to ask when neither this spec nor the proxy's own configuration names one: the task ARN's.
     pub fallback_region: Region,
+}
+
+impl SessionSpec {
+    /// The region that is asked where the proxy has none of its own.
+    pub(crate) fn effective_region(&self) -> &Region {
+        self.region.as_ref().unwrap_or(&self.fallback_region)
+    }
+
+    /// The spec of a task and one of its roles with nothing further asked for: the task's id as the session name, an hour, no tags.
+    #[must_use]
+    pub fn new(role_arn: RoleArn, task: &TaskArn) -> Self {
+        Self {
+            role_arn,
+            session_name: task.task_id().clone(),
+            tags: SessionTags::default(),
+            transitive_tags: false,
+            source_identity: None,
+            external_id: None,
+            policy: None,
+            policy_arns: Vec::new(),
+            duration: SessionDuration::HOUR,
+            region: None,
+            fallback_region: task.region().clone(),
+        }
+    }
 }
 
 /// `arn:aws:iam::111122223333:role/path/name`.

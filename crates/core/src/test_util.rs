@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::registry::NewTask;
-use crate::role::{RoleArn, SessionDuration, SessionSpec, SessionTags};
+use crate::role::{RoleArn, SessionSpec};
 use crate::session::{NewSession, Session};
 use crate::sts::{AssumeRole, AssumeRoleError, Pending};
 use crate::task::{CredentialsId, RoleKind, TaskArn, TokenRule};
@@ -85,19 +85,7 @@ impl AssumeRole for TestSts {
 #[must_use]
 pub fn new_spec(name: &str) -> SessionSpec {
     let arn = task_arn(name);
-    SessionSpec {
-        role_arn: RoleArn::new(format!("arn:aws:iam::111122223333:role/{name}")).unwrap(),
-        session_name: arn.task_id().clone(),
-        tags: SessionTags::default(),
-        transitive_tags: false,
-        source_identity: None,
-        external_id: None,
-        policy: None,
-        policy_arns: Vec::new(),
-        duration: SessionDuration::HOUR,
-        region: None,
-        fallback_region: arn.region().clone(),
-    }
+    SessionSpec::new(RoleArn::new(format!("arn:aws:iam::111122223333:role/{name}")).unwrap(), &arn)
 }
 
 /// A task with the role of the same name, a random id and no token.

@@ -1,38 +1,36 @@
 //! The proxy put together: registry, sessions, listeners. What every command that serves credentials runs.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use taskcreds_core::{AssumeRole, Budget, BudgetLimits, Freshness, NewTask, Registry, SessionCache, SystemClock, Task};
+use taskcreds_core::{Budget, Freshness, Registry, SessionCache, SystemClock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{DEFAULT_PORT, MAX_TASKS};
+use crate::aws::{Base, Sts, points_at_itself};
+use crate::config::{Config, DEFAULT_PORT, MAX_TASKS};
 use crate::failure::{Exit, Failure};
 use crate::http::credentials::Endpoint;
 use crate::http::guard::AllowedHosts;
 
 /// Bound sockets of the credentials endpoint.
-#[derive(Debug)]
-pub struct Listeners(Vec<(SocketAddr, TcpListener)>);
+struct Listeners(Vec<(SocketAddr, TcpListener)>);
 
 impl Listeners {
     /// Binds these addresses; with none, 127.0.0.1 and, where the machine has it, ::1 on [`DEFAULT_PORT`].
-    ///
-    /// # Errors
-    /// The address that cannot be bound and why.
-    pub fn bind(addresses: &[SocketAddr]) -> Result<Self, Failure> {
+    fn bind(addresses: &[SocketAddr]) -> Result<Self, Failure> {
         if addresses.is_empty() {
-            return Self::bind_loopback(DEFAULT_PORT);
+            return Self::bind_loopback();
         }
         addresses.iter().map(|address| bind(*address)).collect::<Result<_, _>>().map(Self)
     }
 
-    fn bind_loopback(port: u16) -> Result<Self, Failure> {
-        let v4 = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
-        let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+    fn bind_loopback() -> Result<Self, Failure> {
+        let v4 = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)))?;
+        let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, DEFAULT_PORT));
         match crate::http::bind(v6) {
             Ok(listener) => Ok(Self(vec![v4, (v6, listener)])),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(cannot_bind(v6, &error)),
@@ -41,9 +39,7 @@ impl Listeners {
         }
     }
 
-    /// The addresses with the ports that the system has chosen.
-    #[must_use]
-    pub fn addresses(&self) -> Vec<SocketAddr> {
+    fn addresses(&self) -> Vec<SocketAddr> {
         self.0.iter().map(|(address, _)| *address).collect()
     }
 }
@@ -74,67 +70,64 @@ fn cannot_bind(address: SocketAddr, error: &io::Error) -> Failure {
     Failure::new(Exit::Unavailable, format!("cannot listen on {address}: it {why} ({error})"))
 }
 
-/// Registry and sessions, before they listen.
+/// The proxy, bound and ready to run.
 pub struct Proxy {
-    registry: Arc<Registry>,
-    sessions: Arc<SessionCache>,
-    hosts: AllowedHosts,
+    endpoint: Arc<Endpoint>,
+    listeners: Listeners,
 }
 
 impl Proxy {
-    /// A proxy for these tasks.
+    /// Registers the tasks and binds the addresses of a configuration.
     ///
     /// # Errors
-    /// A task that contradicts another one.
-    pub fn new(
-        tasks: Vec<NewTask>,
-        sts: Arc<dyn AssumeRole>,
-        budget: BudgetLimits,
-        hosts: AllowedHosts,
-    ) -> Result<Self, Failure> {
+    /// A task that contradicts another one, an address that cannot be bound, an environment that has the proxy ask itself for its
+    /// own credentials. Nothing is left bound then.
+    pub fn start(config: Config, base: Base, environment: &HashMap<String, String>) -> Result<Self, Failure> {
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
         let registry = Arc::new(Registry::new(MAX_TASKS));
-        for task in tasks {
+        for task in config.tasks {
             registry.register(task).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
         }
+        let listeners = Listeners::bind(&config.listen)?;
+        if matches!(base, Base::Chain)
+            && let Some(reason) = points_at_itself(environment, &listeners.addresses(), &registry)
+        {
+            return Err(Failure::new(Exit::Usage, reason));
+        }
         let sessions = SessionCache::new(
-            sts,
+            Arc::new(Sts::new(base)),
             Arc::new(SystemClock),
-            Budget::new(budget),
+            Budget::new(config.budget),
             Freshness::default(),
             taskcreds_core::spread,
             MAX_TASKS as u64,
         );
-        Ok(Self { registry, sessions, hosts })
-    }
-
-    /// The registered tasks.
-    #[must_use]
-    pub fn registry(&self) -> &Registry {
-        &self.registry
-    }
-
-    /// The sessions.
-    #[must_use]
-    pub fn sessions(&self) -> &Arc<SessionCache> {
-        &self.sessions
-    }
-
-    /// All registered tasks, in no order.
-    #[must_use]
-    pub fn tasks(&self) -> Vec<Arc<Task>> {
-        self.registry.tasks()
-    }
-
-    /// Listens first, then loads the sessions of all tasks and keeps them fresh; until told to stop. Returns when what was under
-    /// way is finished.
-    pub async fn run(self, listeners: Listeners, stop: CancellationToken) {
-        let Self { registry, sessions, hosts } = self;
         let own = listeners.addresses().into_iter().map(|address| match address.ip() {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("[{ip}]"),
         });
-        let hosts = hosts.and(own);
-        let endpoint = Arc::new(Endpoint { registry, sessions, hosts });
+        let hosts = AllowedHosts::with(own.chain(config.allowed_hosts));
+        Ok(Self { endpoint: Arc::new(Endpoint { registry, sessions, hosts }), listeners })
+    }
+
+    /// The addresses with the ports that the system has chosen.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.addresses()
+    }
+
+    /// The credentials endpoint.
+    #[must_use]
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// Listens first, then loads the sessions of all tasks and keeps them fresh; until told to stop. Returns when what was under
+    /// way is finished.
+    pub async fn run(self, stop: CancellationToken) {
+        let Self { endpoint, listeners } = self;
         let parts = TaskTracker::new();
         for (_, listener) in listeners.0 {
             parts.spawn(crate::http::run(listener, Arc::clone(&endpoint), stop.clone()));

@@ -65,8 +65,8 @@ pub struct Dev {
     /// A role to serve, as NAME=ARN; any number of times (in the variable, separated by spaces). [default: one demo role]
     #[arg(long = "role", env = "TASKCREDS_ROLES", value_delimiter = ' ', value_parser = named_role)]
     pub roles: Vec<(String, RoleArn)>,
-    /// Serve the tasks of this configuration file instead.
-    #[arg(long, env = "TASKCREDS_CONFIG", conflicts_with = "roles")]
+    /// Serve the tasks of this configuration file too.
+    #[arg(long, env = "TASKCREDS_CONFIG")]
     pub config: Option<PathBuf>,
     /// Take sessions from the real STS, through your own profile, instead of from the embedded one.
     #[arg(long, env = "TASKCREDS_AWS")]

@@ -1,6 +1,6 @@
 //! What a program is given so that its AWS SDK asks this proxy and nobody else.
 //!
-//! The rules are PROTOCOL's: `FULL_URI` or `RELATIVE_URI` but never both, the token as variable and as file, the proxy out of the
+//! `FULL_URI` or `RELATIVE_URI` but never both, the token as variable and as file, the proxy out of the
 //! way of HTTP proxies, and nothing left that an SDK would take before it asks a container endpoint.
 
 use std::collections::HashMap;
@@ -10,12 +10,23 @@ use std::path::{Path, PathBuf};
 
 use taskcreds_core::{CredentialsId, Token};
 
+use crate::failure::Failure;
 use crate::http::LINK_LOCAL;
 
+const RELATIVE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
+const FULL: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+
 /// Set in the environment, these come before the container endpoint in the SDKs' chains, or point them elsewhere.
-const OUTRANKING: [&str; 12] = [
+const OUTRANKING: [&str; 18] = [
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
+    // Older names, which the Go, Java and Ruby SDKs still read.
+    "AWS_ACCESS_KEY",
+    "AWS_SECRET_KEY",
+    "AMAZON_ACCESS_KEY_ID",
+    "AMAZON_SECRET_ACCESS_KEY",
+    "AMAZON_SESSION_TOKEN",
+    "SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "AWS_SECURITY_TOKEN",
     "AWS_CREDENTIAL_EXPIRATION",
@@ -24,8 +35,8 @@ const OUTRANKING: [&str; 12] = [
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_ROLE_ARN",
     "AWS_ROLE_SESSION_NAME",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    RELATIVE,
+    FULL,
 ];
 /// With these an SDK refuses or ignores the endpoint of the embedded STS.
 const AGAINST_EMULATOR: [&str; 4] =
@@ -45,7 +56,7 @@ const CREDENTIAL_SETTINGS: [&str; 8] = [
 
 /// One program's way to its credentials.
 pub struct Launch {
-    uri: Uri,
+    uri: (&'static str, String),
     token: Token,
     token_file: PathBuf,
     emulator: Option<Emulated>,
@@ -60,17 +71,26 @@ pub struct Emulated {
     pub region: String,
 }
 
-enum Uri {
-    Full(String),
-    Relative(String),
+/// The variable and the value that lead to a task's credentials: the full URI where one of the addresses is loopback, the relative one
+/// where the endpoint is at 169.254.170.2:80 alone.
+#[must_use]
+pub fn uri(listening: &[SocketAddr], id: &CredentialsId) -> (&'static str, String) {
+    let path = format!("/v2/credentials/{}", id.expose());
+    // 127.0.0.1 before ::1: it is the one form that every client accepts.
+    let loopback =
+        listening.iter().filter(|address| address.ip().is_loopback()).min_by_key(|address| address.is_ipv6());
+    let relative = listening.contains(&SocketAddr::from((LINK_LOCAL, 80)));
+    match loopback.or(listening.first().filter(|_| !relative)) {
+        Some(address) => (FULL, format!("http://{address}{path}")),
+        None => (RELATIVE, path),
+    }
 }
 
 impl Launch {
-    /// Writes the token's file into `folder` under `name` and picks the URI: full where one of the addresses is loopback,
-    /// relative where the endpoint is at 169.254.170.2:80 alone.
+    /// Writes the token's file, 0600, into `folder` under `name`.
     ///
     /// # Errors
-    /// The system's, when the file cannot be written.
+    /// The file cannot be written.
     pub fn new(
         listening: &[SocketAddr],
         id: &CredentialsId,
@@ -78,47 +98,39 @@ impl Launch {
         folder: &Path,
         name: &str,
         emulator: Option<Emulated>,
-    ) -> std::io::Result<Self> {
+    ) -> Result<Self, Failure> {
         let token_file = folder.join(name);
-        // The folder is 0700 and new, so nobody was there before.
-        let mut file = std::fs::File::create_new(&token_file)?;
-        file.write_all(token.expose().as_bytes())?;
-        let path = format!("/v2/credentials/{}", id.expose());
-        let link_local = SocketAddr::from((LINK_LOCAL, 80));
-        // 127.0.0.1 before ::1: it is the one form that every client accepts.
-        let loopback =
-            listening.iter().filter(|address| address.ip().is_loopback()).min_by_key(|address| address.is_ipv6());
-        let uri = match (loopback, listening.first()) {
-            (Some(address), _) => Uri::Full(format!("http://{address}{path}")),
-            (None, _) if listening.contains(&link_local) => Uri::Relative(path),
-            (None, Some(address)) => Uri::Full(format!("http://{address}{path}")),
-            (None, None) => Uri::Relative(path),
-        };
-        Ok(Self { uri, token, token_file, emulator })
+        let mut options = std::fs::File::options();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(&token_file).and_then(|mut file| file.write_all(token.expose().as_bytes())).map_err(|error| {
+            Failure::software(&format!("cannot write the token to {}", token_file.display()), error)
+        })?;
+        Ok(Self { uri: uri(listening, id), token, token_file, emulator })
     }
 
     /// The variables to set, given those that are set already.
     #[must_use]
     pub fn set(&self, environment: &HashMap<String, String>) -> Vec<(&'static str, String)> {
-        let mut set = vec![match &self.uri {
-            Uri::Full(uri) => ("AWS_CONTAINER_CREDENTIALS_FULL_URI", uri.clone()),
-            Uri::Relative(uri) => ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", uri.clone()),
-        }];
+        let mut set = vec![self.uri.clone()];
         set.push(("AWS_CONTAINER_AUTHORIZATION_TOKEN", self.token.expose().to_owned()));
         set.push(("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", self.token_file.display().to_string()));
         let given = |name: &str| environment.get(name).filter(|value| !value.is_empty());
-        let exempt = match given("NO_PROXY").or_else(|| given("no_proxy")) {
-            Some(already) => format!("{already},{NO_PROXY}"),
-            None => NO_PROXY.to_owned(),
-        };
-        set.push(("NO_PROXY", exempt.clone()));
-        set.push(("no_proxy", exempt));
-        if let Some(emulated) = &self.emulator {
-            set.push(("AWS_ENDPOINT_URL_STS", emulated.endpoint.clone()));
-            let region = given("AWS_REGION").or_else(|| given("AWS_DEFAULT_REGION")).unwrap_or(&emulated.region);
-            // Python reads the second, everybody else the first.
+        for name in ["NO_PROXY", "no_proxy"] {
+            let already = given(name).or_else(|| given("NO_PROXY")).or_else(|| given("no_proxy"));
+            set.push((name, already.map_or_else(|| NO_PROXY.to_owned(), |already| format!("{already},{NO_PROXY}"))));
+        }
+        let region = given("AWS_REGION").or_else(|| given("AWS_DEFAULT_REGION")).cloned();
+        let region = region.or_else(|| default_profile_region(environment));
+        let emulated = self.emulator.as_ref();
+        // Python reads the second, everybody else the first; and a hidden profile cannot tell it any more.
+        if let Some(region) = region.or_else(|| Some(emulated?.region.clone())) {
             set.push(("AWS_REGION", region.clone()));
-            set.push(("AWS_DEFAULT_REGION", region.clone()));
+            set.push(("AWS_DEFAULT_REGION", region));
+        }
+        if let Some(emulated) = emulated {
+            set.push(("AWS_ENDPOINT_URL_STS", emulated.endpoint.clone()));
         }
         set
     }
@@ -126,13 +138,22 @@ impl Launch {
     /// The variables to remove.
     #[must_use]
     pub fn removed(&self) -> Vec<&'static str> {
-        let own = match &self.uri {
-            Uri::Full(_) => "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-            Uri::Relative(_) => "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-        };
+        let own = self.uri.0;
         let emulator = self.emulator.iter().flat_map(|_| AGAINST_EMULATOR);
         OUTRANKING.into_iter().filter(|name| *name != own).chain(emulator).collect()
     }
+}
+
+/// A folder that only this user can read, gone when it is dropped.
+///
+/// # Errors
+/// It cannot be made.
+pub fn private_folder() -> Result<tempfile::TempDir, Failure> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("taskcreds-");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    builder.tempdir().map_err(|error| Failure::software("cannot make a private folder for the token", error))
 }
 
 /// Whether an address can be given to a program of this machine.
@@ -145,29 +166,47 @@ pub fn is_local(address: SocketAddr) -> bool {
 /// endpoint: the variable that names the file, and the file.
 #[must_use]
 pub fn default_profiles(environment: &HashMap<String, String>) -> Vec<(&'static str, PathBuf)> {
-    let home = environment.get("HOME").or_else(|| environment.get("USERPROFILE"));
-    [("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config")]
+    let gives_credentials = |file: &PathBuf| {
+        let settings = default_settings(file);
+        settings.iter().any(|(key, _)| CREDENTIAL_SETTINGS.contains(&key.as_str()))
+    };
+    SHARED_FILES
         .into_iter()
-        .filter_map(|(variable, name)| {
-            let set = environment.get(variable).filter(|path| !path.is_empty()).map(PathBuf::from);
-            let file = set.or_else(|| Some(Path::new(home?).join(".aws").join(name)))?;
-            let text = std::fs::read_to_string(&file).ok()?;
-            default_gives_credentials(&text).then_some((variable, file))
-        })
+        .filter_map(|(variable, name)| Some((variable, shared_file(environment, variable, name)?)))
+        .filter(|(_, file)| gives_credentials(file))
         .collect()
 }
 
-fn default_gives_credentials(ini: &str) -> bool {
-    let mut in_default = false;
-    ini.lines().map(str::trim).any(|line| {
+const SHARED_FILES: [(&str, &str); 2] = [("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config")];
+
+/// AWS SDKs and Tools Reference Guide, "Location of the shared files".
+fn shared_file(environment: &HashMap<String, String>, variable: &str, name: &str) -> Option<PathBuf> {
+    let set = environment.get(variable).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let home = environment.get("HOME").or_else(|| environment.get("USERPROFILE"));
+    set.or_else(|| Some(Path::new(home?).join(".aws").join(name)))
+}
+
+fn default_profile_region(environment: &HashMap<String, String>) -> Option<String> {
+    let settings = default_settings(&shared_file(environment, "AWS_CONFIG_FILE", "config")?);
+    settings.into_iter().find(|(key, _)| key == "region").map(|(_, region)| region)
+}
+
+/// The settings of the default profile; none where the file cannot be read.
+fn default_settings(file: &Path) -> Vec<(String, String)> {
+    settings_of_default(&std::fs::read_to_string(file).unwrap_or_default())
+}
+
+fn settings_of_default(ini: &str) -> Vec<(String, String)> {
+    let (mut settings, mut in_default) = (Vec::new(), false);
+    for line in ini.lines().map(str::trim) {
         if let Some(section) = line.strip_prefix('[') {
             let name = section.split(']').next().unwrap_or_default().trim();
             in_default = name == "default" || name.strip_prefix("profile").is_some_and(|name| name.trim() == "default");
-            return false;
+        } else if in_default && let Some((key, value)) = line.split_once('=') {
+            settings.push((key.trim().to_ascii_lowercase(), value.trim().to_owned()));
         }
-        let key = line.split('=').next().unwrap_or_default().trim().to_ascii_lowercase();
-        in_default && CREDENTIAL_SETTINGS.contains(&key.as_str())
-    })
+    }
+    settings
 }
 
 #[cfg(test)]
@@ -238,16 +277,25 @@ mod tests {
 
     #[test]
     fn a_default_profile_with_credentials_is_found() {
-        for (ini, found) in [
-            ("[default]\naws_access_key_id = x\n", true),
-            ("[default]\nregion = x\n", false),
-            ("[profile default]\nsso_session=x\n", true),
-            ("[ default ]\nCredential_Process=x\n", true),
-            ("[other]\naws_access_key_id = x\n[default]\nregion=y", false),
-            ("[default]\nregion=y\n[other]\naws_access_key_id = x\n", false),
-            ("", false),
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config");
+        let environment = HashMap::from([
+            ("AWS_CONFIG_FILE".to_owned(), file.display().to_string()),
+            ("HOME".to_owned(), folder.path().display().to_string()),
+        ]);
+        for (ini, found, region) in [
+            ("[default]\naws_access_key_id = x\n", true, None),
+            ("[default]\nregion = x\n", false, Some("x")),
+            ("[profile default]\nsso_session=x\nregion=y", true, Some("y")),
+            ("[ default ]\nCredential_Process=x\n", true, None),
+            ("[other]\naws_access_key_id = x\n[default]\nregion=y", false, Some("y")),
+            ("[default]\noutput=y\n[other]\naws_access_key_id = x\nregion = z", false, None),
+            ("", false, None),
         ] {
-            assert_eq!(default_gives_credentials(ini), found, "{ini}");
+            std::fs::write(&file, ini).unwrap();
+            let expected = if found { vec![("AWS_CONFIG_FILE", file.clone())] } else { Vec::new() };
+            assert_eq!(default_profiles(&environment), expected, "{ini}");
+            assert_eq!(default_profile_region(&environment).as_deref(), region, "{ini}");
         }
     }
 }

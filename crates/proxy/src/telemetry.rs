@@ -62,6 +62,11 @@ pub fn start(level: LogLevel, format: LogFormat) {
         }
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     };
+    std::panic::set_hook(Box::new(|panic| {
+        // Without the payload, which may hold whatever the program was at work on.
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "a defect of this program: a task has panicked; please report it");
+    }));
     // Only a test that runs two commands in one process comes here twice.
     drop(started);
 }

@@ -10,6 +10,8 @@ use crate::sessions::Tag;
 const MAX_CALLS: usize = 10_000;
 /// Bytes kept of one text, so that requests of nonsense cannot fill the memory either.
 const MAX_TEXT: usize = 2048;
+/// Of what anybody may send.
+const MAX_UNSIGNED: usize = 256;
 const MAX_ELEMENTS: usize = 50;
 
 /// One request that reached the emulator, whether it was granted or refused.
@@ -62,7 +64,7 @@ impl Call {
             action: None,
             caller_arn: None,
             issued_access_key_id: None,
-            user_agent: user_agent.map(|bytes| bounded(&String::from_utf8_lossy(bytes))),
+            user_agent: user_agent.map(|bytes| bounded(&String::from_utf8_lossy(bytes), MAX_UNSIGNED)),
             role_arn: None,
             role_session_name: None,
             duration_seconds: None,
@@ -75,11 +77,16 @@ impl Call {
         }
     }
 
-    /// Notes the parameters, before anybody has checked them.
+    /// Notes the action, before anybody knows who asks: little of it.
+    pub(crate) fn note_action(&mut self, form: &Form) {
+        self.action = form.text("Action").map(|text| bounded(text, MAX_UNSIGNED));
+    }
+
+    /// Notes the parameters of a caller who is known, before anybody has checked them.
     pub(crate) fn note_parameters(&mut self, form: &Form) {
+        let bounded = |text: &str| bounded(text, MAX_TEXT);
         let text = |name| form.text(name).map(bounded);
         let list = |name| form.list(name).unwrap_or_default().into_iter().take(MAX_ELEMENTS);
-        self.action = text("Action");
         self.role_arn = text("RoleArn");
         self.role_session_name = text("RoleSessionName");
         self.duration_seconds = form.text("DurationSeconds").and_then(|seconds| seconds.parse().ok());
@@ -93,8 +100,8 @@ impl Call {
     }
 }
 
-fn bounded(text: &str) -> String {
-    text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or_default().to_owned()
+fn bounded(text: &str, length: usize) -> String {
+    text.get(..text.floor_char_boundary(length)).unwrap_or_default().to_owned()
 }
 
 /// The last calls.
@@ -133,10 +140,13 @@ mod tests {
 
     #[test]
     fn long_texts_are_cut_at_a_character() {
-        let form = Form::parse(format!("Action={}", "ü".repeat(5000)).as_bytes()).unwrap();
+        let long = "ü".repeat(5000);
+        let form = Form::parse(format!("Action={long}&RoleArn={long}").as_bytes()).unwrap();
         let mut call = Call::new(SystemTime::UNIX_EPOCH, String::new(), Some(b"a\xff"));
+        call.note_action(&form);
+        assert_eq!((call.action.clone(), call.role_arn.clone()), (Some("ü".repeat(MAX_UNSIGNED / 2)), None));
         call.note_parameters(&form);
-        assert_eq!(call.action, Some("ü".repeat(MAX_TEXT / 2)));
+        assert_eq!(call.role_arn, Some("ü".repeat(MAX_TEXT / 2)));
         assert_eq!(call.user_agent.as_deref(), Some("a\u{fffd}"));
     }
 }

@@ -58,9 +58,11 @@ fn perform(emulator: &Emulator, head: &Parts, body: Result<Bytes, Error>, call: 
     check_target(head)?;
     let body = body?;
     let form = Form::parse(&body)?;
-    call.note_parameters(&form);
+    call.note_action(&form);
     let action = Action::parse(&form)?;
     let caller = authenticate(emulator, head, &body, call.at)?;
+    // Not before: what anybody may send must not fill the memory.
+    call.note_parameters(&form);
     call.caller_arn = Some(caller.principal.arn.clone());
     match action {
         Action::GetCallerIdentity => {

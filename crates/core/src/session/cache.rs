@@ -4,7 +4,7 @@
 //! (2); once a lease has ended nothing is answered with its session (6); a cell belongs to one lease and so to one whole
 //! session spec (8).
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,12 +23,12 @@ use crate::role::Region;
 use crate::sts::{AssumeRole, AssumeRoleError, FailureKind};
 use crate::task::Task;
 
-/// A load that has not come back after this long has failed. The adapter's own timeouts are shorter.
+/// A load that has not come back after this long has failed, whatever timeouts the adapter has.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(45);
 /// How often the sweep looks for sessions to refresh.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// How long a cell is kept that nothing touches: longer than the longest session.
-const CELL_IDLE: Duration = Duration::from_secs(13 * 3600);
+/// How much longer than [`Freshness::idle_after`] a cell is kept that nobody reads: longer than the longest session.
+const LONGEST_SESSION: Duration = Duration::from_secs(13 * 3600);
 
 /// The sessions of all tasks.
 pub struct SessionCache {
@@ -43,9 +43,22 @@ pub struct SessionCache {
     loads: TaskTracker,
     /// Wakes the sweep before its time.
     wake: Notify,
-    /// The regions whose STS has failed since it last answered; `None` is the proxy's own region.
-    trouble: Mutex<HashSet<Option<Region>>>,
+    /// The regions whose STS has failed.
+    trouble: Mutex<HashMap<Region, Trouble>>,
 }
+
+/// What is known of a region whose STS has failed.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// It has failed since it last answered.
+    failing: bool,
+    /// When its sessions were last tried again because it answered.
+    recovered_at: Option<Instant>,
+}
+
+/// How often a region may be taken for recovered. One that fails for some tasks only must not have these retried at every success of
+/// the others.
+const RECOVER_EVERY: Duration = Duration::from_secs(30);
 
 struct Entry {
     task: Arc<Task>,
@@ -79,7 +92,7 @@ impl SessionCache {
     ) -> Arc<Self> {
         let cells = moka::sync::Cache::builder()
             .max_capacity(capacity)
-            .time_to_idle(CELL_IDLE)
+            .time_to_idle(freshness.idle_after + LONGEST_SESSION)
             .eviction_policy(moka::policy::EvictionPolicy::lru())
             .build();
         let (loads, wake, trouble) = (TaskTracker::new(), Notify::new(), Mutex::default());
@@ -93,7 +106,7 @@ impl SessionCache {
     /// [`SessionError`].
     pub async fn get(self: &Arc<Self>, task: &Arc<Task>) -> Result<Arc<Session>, SessionError> {
         let entry = self.entry(task);
-        let deadline = Instant::now() + self.freshness.patience;
+        let mut deadline = None;
         loop {
             let settled = entry.settled.notified();
             let answer = entry.cell().read(self.clock.now(), &self.freshness);
@@ -110,7 +123,8 @@ impl SessionCache {
                 }
                 Answer::Wait { retry_at, cause } => (retry_at, cause),
             };
-            let retry_in = retry_at.and_then(|at| at.duration_since(self.clock.now()).ok());
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.freshness.patience);
+            let retry_in = retry_at.map(|at| at.duration_since(self.clock.now()).unwrap_or_default());
             tokio::select! {
                 biased;
                 () = settled => {}
@@ -134,7 +148,11 @@ impl SessionCache {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {
+                    // Nobody is left to serve what is being loaded: it ends with the runtime.
+                    self.loads.close();
+                    return;
+                }
                 _ = tick.tick() => {}
                 () = self.wake.notified() => {}
             }
@@ -157,15 +175,11 @@ impl SessionCache {
         due.sort_by_key(|(since, _)| *since);
         for (_, entry) in due {
             let Some(room) = self.budget.try_start() else { return };
-            {
-                let mut cell = entry.cell();
-                // A reader may have started it since.
-                if cell.due(now, &self.freshness).is_none() {
-                    continue;
-                }
-                cell.begin();
+            // A reader may have started it since.
+            let starts = entry.cell().start_if_due(now, &self.freshness);
+            if starts {
+                self.load(entry, Some(room));
             }
-            self.load(entry, Some(room));
         }
     }
 
@@ -176,7 +190,7 @@ impl SessionCache {
             let mut load = Load { cache: &cache, entry: &entry, outcome: None };
             let ask = async {
                 let _room = match room {
-                    Some(room) => Some(room),
+                    Some(room) => room,
                     None => cache.budget.wait().await,
                 };
                 let call = cache.sts.assume_role(&entry.task.spec);
@@ -196,7 +210,7 @@ impl SessionCache {
     /// What one outcome says about STS as a whole: throttling slows the node, and the first success after trouble has every session
     /// of that region tried again at once instead of after its own pause.
     fn learn(&self, task: &Task, settled: &Settled) {
-        let region = &task.spec.region;
+        let region = task.spec.effective_region();
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         match settled {
             Settled::Failed { error, .. } => {
@@ -204,20 +218,23 @@ impl SessionCache {
                     self.budget.throttled(error.retry_after);
                 }
                 if error.kind != FailureKind::Refused {
-                    trouble.insert(region.clone());
+                    trouble.entry(region.clone()).or_default().failing = true;
                 }
             }
             Settled::Fresh(_) => {
                 self.budget.taken();
-                if trouble.remove(region) {
-                    drop(trouble);
-                    let now = self.clock.now();
-                    for (_, entry) in self.cells.iter().filter(|(_, entry)| entry.task.spec.region == *region) {
-                        entry.cell().retry_now(now);
-                        entry.settled.notify_waiters();
-                    }
-                    self.wake.notify_one();
+                let is_rare = |at: Instant| at.elapsed() >= RECOVER_EVERY;
+                let trouble_here =
+                    trouble.get_mut(region).filter(|it| it.failing && it.recovered_at.is_none_or(is_rare));
+                let Some(recovered) = trouble_here else { return };
+                *recovered = Trouble { failing: false, recovered_at: Some(Instant::now()) };
+                drop(trouble);
+                let now = self.clock.now();
+                for (_, entry) in self.cells.iter().filter(|(_, entry)| entry.task.spec.effective_region() == region) {
+                    entry.cell().retry_now(now);
+                    entry.settled.notify_waiters();
                 }
+                self.wake.notify_one();
             }
         }
     }
@@ -249,6 +266,7 @@ struct Load<'a> {
 
 impl Drop for Load<'_> {
     fn drop(&mut self) {
+        let was_broken_off = self.outcome.is_none();
         let outcome = self.outcome.take().unwrap_or_else(|| {
             let message = "the load was broken off before STS answered";
             Err(AssumeRoleError::new(FailureKind::Unavailable, message, "try again"))
@@ -256,7 +274,8 @@ impl Drop for Load<'_> {
         let Self { cache, entry, .. } = self;
         let settled = entry.cell().settle(cache.clock.now(), outcome, &cache.freshness, (cache.chance)());
         entry.settled.notify_waiters();
-        if entry.task.lease.stands() {
+        // A lease that has ended, a shutdown or a panic, which speaks for itself: nothing was learnt of STS.
+        if !was_broken_off {
             report(&entry.task, &settled);
             cache.learn(&entry.task, &settled);
         }

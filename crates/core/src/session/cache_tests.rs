@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::*;
 use crate::budget::BudgetLimits;
 use crate::registry::{NewTask, Registry};
-use crate::role::SessionSpec;
+use crate::role::{Region, SessionSpec};
 use crate::session::NewSession;
 use crate::test_util::{TestClock, TestSts, new_session, new_task, session_until};
 
@@ -283,7 +283,7 @@ async fn readers_come_before_the_sweep_and_both_stay_within_the_budget() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_jumps_costs_one_pass_and_serves_nothing_expired() {
+async fn a_clock_that_jumps_ahead_has_nothing_expired_served() {
     let rig = Rig::new(hour);
     let task = rig.task("web");
     assert!(rig.cache.get(&task).await.is_ok());
@@ -415,8 +415,8 @@ async fn one_throttled_role_slows_the_whole_node() {
     let start = Instant::now();
     let _ = rig.cache.get(&rig.task("one")).await;
     assert!(rig.cache.get(&rig.task("other")).await.is_ok());
-    // The pause of a second, and the turn of the first role, which asks again.
-    assert_eq!(start.elapsed(), Duration::from_millis(1_100));
+    // The pause of a second, and the turns of the first role, which asks again.
+    assert!((Duration::from_secs(1)..Duration::from_millis(1_400)).contains(&start.elapsed()), "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -432,4 +432,31 @@ async fn a_refusal_on_refresh_is_retried_slowly_and_keeps_the_session() {
     // From 51.5 % of the hour on, every 120 s at this rig's chance.
     assert!((10..=16).contains(&rig.sts.calls()), "{}", rig.sts.calls());
     sweep.abort();
+}
+
+/// Two hundred tasks of a region without STS, beside two thousand of one that works.
+#[tokio::test(start_paused = true)]
+async fn tasks_that_keep_failing_do_not_starve_the_refresh_of_the_others() {
+    for regions_differ in [true, false] {
+        let rig = Rig::new(|spec, number, clock| {
+            if spec.role_arn.name().starts_with("bad") { down(spec, number, clock) } else { hour(spec, number, clock) }
+        });
+        for n in 0..200 {
+            let mut bad = new_task(&format!("bad{n}"));
+            bad.spec.region = regions_differ.then(|| Region::new("xx-dark-1").unwrap());
+            rig.cache.prefetch(&rig.registry.register(bad).unwrap());
+        }
+        let good: Vec<_> = (0..500).map(|n| rig.task(&format!("good{n}"))).collect();
+        good.iter().for_each(|task| rig.cache.prefetch(task));
+        for minute in 0..120 {
+            for _ in 0..60 {
+                rig.cache.sweep();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            for task in good.iter().filter(|_| minute >= 5) {
+                let left = rig.cache.get(task).await.unwrap().remaining(rig.clock.now());
+                assert!(left > Duration::from_secs(20 * 60), "{left:?} left in minute {minute}");
+            }
+        }
+    }
 }

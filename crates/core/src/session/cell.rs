@@ -7,7 +7,7 @@
 //! before `retry_at` (5); a session born within the floor is a failure (7).
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::Session;
 use super::policy::{Freshness, MAX_BACKOFF, backoff, refresh_at};
@@ -20,13 +20,20 @@ pub struct SessionCell {
     loading: bool,
     failure: Option<Failure>,
     used_at: SystemTime,
+    /// The last time that the cell was looked at, which is once a second.
+    seen_at: SystemTime,
 }
 
 #[derive(Debug)]
 struct Current {
     session: Arc<Session>,
     refresh_at: SystemTime,
+    /// The session's expiration, and earlier where the clock was set back since the load.
+    ends_at: SystemTime,
 }
+
+/// What a clock may be moved back without notice: it is read by several threads.
+const CLOCK_NOISE: Duration = Duration::from_secs(1);
 
 /// The failures since the last success.
 #[derive(Debug)]
@@ -74,27 +81,26 @@ impl SessionCell {
     /// An empty cell. It counts as used now, so that it is loaded ahead of its first reader.
     #[must_use]
     pub fn new(now: SystemTime) -> Self {
-        Self { session: None, loading: false, failure: None, used_at: now }
+        Self { session: None, loading: false, failure: None, used_at: now, seen_at: now }
     }
 
     /// What a reader gets now.
     pub fn read(&mut self, now: SystemTime, fresh: &Freshness) -> Answer {
+        self.observe(now);
         self.used_at = now;
         if let Some(session) = self.servable(now, fresh) {
             return Answer::Session(Arc::clone(session));
         }
-        let retry_at = self.retry_at(now);
-        match &self.failure {
-            Some(Failure { error, .. })
-                if retry_at.is_some() && !self.loading && error.kind == FailureKind::Refused =>
-            {
-                Answer::Refused(Arc::clone(error))
+        if self.loading {
+            let cause = self.failure.as_ref().map(|failure| Arc::clone(&failure.error));
+            return Answer::Wait { retry_at: None, cause };
+        }
+        match self.pause(now) {
+            Some(Failure { error, .. }) if error.kind == FailureKind::Refused => Answer::Refused(Arc::clone(error)),
+            Some(Failure { error, retry_at, .. }) => {
+                Answer::Wait { retry_at: Some(*retry_at), cause: Some(Arc::clone(error)) }
             }
-            failure if self.loading || retry_at.is_some() => Answer::Wait {
-                retry_at: if self.loading { None } else { retry_at },
-                cause: failure.as_ref().map(|failure| Arc::clone(&failure.error)),
-            },
-            _ => {
+            None => {
                 self.loading = true;
                 Answer::Load
             }
@@ -103,22 +109,27 @@ impl SessionCell {
 
     /// Since when a load is due that no reader waits for; `None` when none is.
     #[must_use]
-    pub fn due(&self, now: SystemTime, fresh: &Freshness) -> Option<SystemTime> {
+    pub fn due(&mut self, now: SystemTime, fresh: &Freshness) -> Option<SystemTime> {
+        self.observe(now);
         let idle = now.duration_since(self.used_at).is_ok_and(|idle| idle >= fresh.idle_after);
-        if self.loading || idle || self.retry_at(now).is_some() {
+        if self.loading || idle || self.pause(now).is_some() {
             return None;
         }
-        match (&self.session, &self.failure) {
+        let since = match (&self.session, &self.failure) {
             (Some(current), _) => (current.refresh_at <= now).then_some(current.refresh_at),
             // Nobody waits for it and STS has said no: the next reader asks again, the sweep does not.
             (None, Some(failure)) if failure.error.kind == FailureKind::Refused => None,
             (None, _) => Some(self.used_at),
-        }
+        };
+        // A load that keeps failing is due since its last pause, and so stands behind all that became due before.
+        since.map(|since| self.failure.as_ref().map_or(since, |failure| since.max(failure.retry_at)))
     }
 
-    /// Marks a load that was [due](SessionCell::due) as started.
-    pub fn begin(&mut self) {
-        self.loading = true;
+    /// Marks a load as started, if one is due.
+    pub fn start_if_due(&mut self, now: SystemTime, fresh: &Freshness) -> bool {
+        let due = self.due(now, fresh).is_some();
+        self.loading |= due;
+        due
     }
 
     /// Takes the outcome of the load. `chance`, in `0.0..1.0`, spreads the next one.
@@ -129,6 +140,7 @@ impl SessionCell {
         fresh: &Freshness,
         chance: f64,
     ) -> Settled {
+        self.observe(now);
         self.loading = false;
         let outcome = outcome.and_then(|session| match session.remaining(now) {
             left if left > fresh.floor => Ok(session),
@@ -144,7 +156,8 @@ impl SessionCell {
             Ok(session) => {
                 let refresh_at = refresh_at(now, session.expiration(), chance);
                 let session = Arc::new(session);
-                self.session = Some(Current { session: Arc::clone(&session), refresh_at });
+                let ends_at = session.expiration();
+                self.session = Some(Current { session: Arc::clone(&session), refresh_at, ends_at });
                 self.failure = None;
                 Settled::Fresh(session)
             }
@@ -167,21 +180,35 @@ impl SessionCell {
     }
 
     fn servable(&self, now: SystemTime, fresh: &Freshness) -> Option<&Arc<Session>> {
-        self.session.as_ref().map(|current| &current.session).filter(|session| session.remaining(now) > fresh.floor)
+        let lasts = |current: &&Current| current.ends_at.duration_since(now).is_ok_and(|left| left > fresh.floor);
+        self.session.as_ref().filter(lasts).map(|current| &current.session)
     }
 
-    /// When the next load may start, if that is still to come. A `retry_at` further off than any backoff is long means that the
+    /// Notices a clock that was set back: the session ends so much earlier by it, and is refreshed so much earlier. Were it not
+    /// for this, a session would be served for as long after its true end as the clock is wrong.
+    fn observe(&mut self, now: SystemTime) {
+        if let Ok(back) = self.seen_at.duration_since(now)
+            && back > CLOCK_NOISE
+            && let Some(current) = &mut self.session
+        {
+            current.ends_at = current.ends_at.checked_sub(back).unwrap_or(SystemTime::UNIX_EPOCH);
+            current.refresh_at = current.refresh_at.checked_sub(back).unwrap_or(SystemTime::UNIX_EPOCH);
+        }
+        self.seen_at = now;
+    }
+
+    /// The failure that keeps the next load from starting now. A `retry_at` further off than any backoff is long means that the
     /// wall clock was set back since: then it counts as past.
-    fn retry_at(&self, now: SystemTime) -> Option<SystemTime> {
-        let retry_at = self.failure.as_ref()?.retry_at;
-        retry_at.duration_since(now).is_ok_and(|wait| !wait.is_zero() && wait <= MAX_BACKOFF).then_some(retry_at)
+    fn pause(&self, now: SystemTime) -> Option<&Failure> {
+        self.failure.as_ref().filter(|failure| {
+            let wait = failure.retry_at.duration_since(now);
+            wait.is_ok_and(|wait| !wait.is_zero() && wait <= MAX_BACKOFF)
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -223,8 +250,7 @@ mod tests {
         {
             let mut cell = loaded(3600);
             let now = EPOCH + seconds(1800);
-            assert!(cell.due(now, &FRESH).is_some());
-            cell.begin();
+            assert!(cell.start_if_due(now, &FRESH));
             let settled = cell.settle(now, Err(failure(kind)), &FRESH, 0.5);
             assert!(matches!(settled, Settled::Failed { covered: true, in_a_row: 1, .. }));
             assert!(matches!(cell.read(EPOCH + seconds(3569), &FRESH), Answer::Session(_)));
@@ -277,6 +303,30 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_set_back_does_not_prolong_a_session() {
+        let base = EPOCH + seconds(100_000);
+        let mut cell = SessionCell::new(base);
+        assert!(matches!(cell.read(base, &FRESH), Answer::Load));
+        cell.settle(base, Ok(session_until(base + seconds(3_600))), &FRESH, 0.0);
+        // Ten minutes later the clock is set back by six hours.
+        assert_eq!(cell.due(base + seconds(600), &FRESH), None);
+        let now = base + seconds(600) - seconds(21_600);
+        assert!(matches!(cell.read(now, &FRESH), Answer::Session(_)));
+        assert!(cell.due(now + seconds(1_020), &FRESH).is_some(), "it is refreshed at 45 % of its life");
+        assert!(matches!(cell.read(now + seconds(2_969), &FRESH), Answer::Session(_)));
+        assert!(matches!(cell.read(now + seconds(2_970), &FRESH), Answer::Load));
+    }
+
+    #[test]
+    fn a_load_that_keeps_failing_stands_behind_those_that_became_due_before() {
+        let mut cell = SessionCell::new(EPOCH);
+        assert!(cell.start_if_due(EPOCH, &FRESH));
+        cell.settle(EPOCH, Err(failure(FailureKind::Unavailable)), &FRESH, 0.5);
+        let retry_at = EPOCH + Duration::from_millis(500);
+        assert_eq!(cell.due(retry_at, &FRESH), Some(retry_at));
+    }
+
+    #[test]
     fn a_session_nobody_reads_lapses_until_somebody_asks() {
         let mut cell = loaded(43_200);
         let now = EPOCH + seconds(30_000);
@@ -288,7 +338,7 @@ mod tests {
     #[test]
     fn a_refused_task_is_loaded_again_by_its_readers_only() {
         let mut cell = SessionCell::new(EPOCH);
-        cell.begin();
+        assert!(cell.start_if_due(EPOCH, &FRESH));
         cell.settle(EPOCH, Err(failure(FailureKind::Refused)), &FRESH, 0.5);
         assert_eq!(cell.due(EPOCH + seconds(60), &FRESH), None);
         assert!(matches!(cell.read(EPOCH + seconds(60), &FRESH), Answer::Load));
@@ -351,9 +401,8 @@ mod tests {
                         Answer::Refused(_) => prop_assert!(!servable && !loading && now < not_before),
                     },
                     Step::Sweep => {
-                        if cell.due(now, &FRESH).is_some() {
+                        if cell.start_if_due(now, &FRESH) {
                             prop_assert!(may_load);
-                            cell.begin();
                             loading = true;
                         }
                     }

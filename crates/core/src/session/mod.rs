@@ -162,7 +162,7 @@ mod tests {
     use crate::test_util::{EPOCH, new_session};
 
     #[test]
-    fn a_session_with_an_empty_or_unservable_field_is_never_made() {
+    fn invariant_4_a_session_with_an_empty_or_unservable_field_is_never_made() {
         assert!(Session::new(new_session(EPOCH)).is_ok());
         type Change = fn(&mut NewSession);
         let changes: [(Change, &str); 7] = [

@@ -101,10 +101,18 @@ impl BaseCredentials {
         }
     }
 
-    /// STS has refused them: the next [`provide`](BaseCredentials::provide) resolves anew.
-    pub(super) fn forget(&self) {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Generation::begin(&self.files));
+    /// STS has refused these: the next [`provide`](BaseCredentials::provide) resolves anew, unless somebody has done so already.
+    pub(super) fn forget(&self, refused: &Credentials) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.credentials.get().is_some_and(|held| is_same(held, refused)) {
+            *current = Arc::new(Generation::begin(&self.files));
+        }
     }
+}
+
+/// Whether two credentials are the same; an access key id alone may come again with another session.
+pub(super) fn is_same(one: &Credentials, other: &Credentials) -> bool {
+    one.access_key_id() == other.access_key_id() && one.session_token() == other.session_token()
 }
 
 const REMEDY: &str =
@@ -212,8 +220,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_sts_has_refused_is_forgotten() {
         let (base, _) = counting(Vec::new(), Some(Duration::from_secs(3600)));
-        assert_eq!(base.provide().await.unwrap().access_key_id(), "AKIA1");
-        base.forget();
+        let first = base.provide().await.unwrap();
+        base.forget(&first);
+        assert_eq!(base.provide().await.unwrap().access_key_id(), "AKIA2");
+        // The others who were refused with it come late.
+        base.forget(&first);
         assert_eq!(base.provide().await.unwrap().access_key_id(), "AKIA2");
     }
 

@@ -15,7 +15,7 @@ use taskcreds_core::{AssumeRoleError, FailureKind};
 pub(super) fn classify(error: &SdkError<SdkAssumeRoleError, HttpResponse>) -> AssumeRoleError {
     let response = error.raw_response();
     let status = response.map(|response| response.status().as_u16());
-    let code = error.code().map(str::to_owned);
+    let code = error.code().filter(|code| is_plain(code)).map(str::to_owned);
     let (kind, remedy) = match (&code, status) {
         (Some(code), status) => by_code(code, status),
         (None, Some(status)) => by_status(status),
@@ -30,7 +30,7 @@ pub(super) fn classify(error: &SdkError<SdkAssumeRoleError, HttpResponse>) -> As
         code,
         message: one_line(&message),
         remedy,
-        request_id: error.request_id().map(str::to_owned),
+        request_id: error.request_id().filter(|id| is_plain(id)).map(str::to_owned),
         retry_after: response.and_then(retry_after),
     }
 }
@@ -109,6 +109,12 @@ fn retry_after(response: &HttpResponse) -> Option<Duration> {
     number("retry-after").map(Duration::from_secs).or_else(|| number("x-amz-retry-after").map(Duration::from_millis))
 }
 
+/// Whether a text is what STS's codes and request ids look like. Anything else comes from something that is not STS, and neither the
+/// log nor a caller gets it.
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 128 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
+}
+
 fn one_line(text: &str) -> String {
     text.chars().take(1_000).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
@@ -123,6 +129,14 @@ mod tests {
         assert_eq!(by_code("NewlyInvented", Some(500)).0, FailureKind::Unavailable);
         assert_eq!(by_code("NewlyInvented", Some(429)).0, FailureKind::Throttled);
         assert_eq!(by_status(408).0, FailureKind::Unavailable);
+    }
+
+    #[test]
+    fn a_code_that_could_forge_a_log_line_is_none() {
+        assert!(is_plain("AccessDenied") && is_plain("1a5ae195-3b47-4404-b5d7-11d05aae8604"));
+        for code in ["", "a\nb", "a b", "é", &"a".repeat(129)] {
+            assert!(!is_plain(code), "{code:?}");
+        }
     }
 
     #[test]

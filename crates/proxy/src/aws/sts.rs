@@ -23,7 +23,7 @@ use taskcreds_core::{
 };
 use tokio::sync::OnceCell;
 
-use super::base_credentials::BaseCredentials;
+use super::base_credentials::{BaseCredentials, is_same};
 use super::classify::classify;
 
 /// The SDK's defaults have no read, attempt or operation timeout: a silent server held a call for 30 s.
@@ -112,11 +112,9 @@ impl Sts {
             Err(error) if ends_credentials(&error) => error,
             outcome => return outcome,
         };
-        self.credentials.forget();
+        self.credentials.forget(&credentials);
         let renewed = self.credentials.provide().await?;
-        if renewed.access_key_id() == credentials.access_key_id()
-            && renewed.session_token() == credentials.session_token()
-        {
+        if is_same(&renewed, &credentials) {
             return Err(error);
         }
         self.call(spec, duration, renewed).await

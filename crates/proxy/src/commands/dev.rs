@@ -3,21 +3,18 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use taskcreds_core::{CredentialsId, NewTask, Token};
 use tokio_util::sync::CancellationToken;
 
-use super::embedded::{self, Embedded};
-use super::serve::{refuse_itself, say_listening, serve_until_asked_to_stop};
-use super::{config_failure, say};
-use crate::app::{Listeners, Proxy};
-use crate::aws::{Base, Sts};
+use super::signals::Signals;
+use super::{config_failure, embedded, run_until_asked_to_stop, say, say_listening, task};
+use crate::app::Proxy;
+use crate::aws::Base;
 use crate::cli;
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
-use crate::http::guard::AllowedHosts;
-use crate::launch::{Emulated, Launch, default_profiles, is_local};
+use crate::launch::{self, Emulated, Launch, default_profiles, is_local};
 
 /// What is printed for one task.
 struct Shown {
@@ -27,6 +24,7 @@ struct Shown {
 }
 
 pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) -> Result<ExitCode, Failure> {
+    let signals = Signals::listen()?;
     let region = embedded::region(environment);
     let mut config = match &flags.config {
         Some(file) => Config::load(file).map_err(|error| config_failure(&error))?,
@@ -39,61 +37,38 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
         let message = format!("dev listens on loopback and 169.254.170.2 only, not on {address}; use serve");
         return Err(Failure::new(Exit::Usage, message));
     }
-    if flags.config.is_none() {
-        let roles = match flags.roles.as_slice() {
-            [] => vec![("demo".to_owned(), embedded::demo_role()?)],
-            roles => roles.to_vec(),
-        };
-        for (name, role_arn) in roles {
-            config.tasks.push(embedded::new_task(&name, role_arn, &region)?.0);
-        }
+    for (name, role_arn) in flags.roles {
+        config.tasks.push(task::for_this_run(&name, role_arn, &region)?);
+    }
+    if config.tasks.is_empty() {
+        config.tasks.push(task::for_this_run("demo", task::demo_role()?, &region)?);
     }
     let shown: Vec<Shown> = config.tasks.iter_mut().map(show).collect();
     let account = config.tasks.first().map_or("111122223333", |task| task.spec.role_arn.account()).to_owned();
-
-    let listeners = Listeners::bind(&config.listen)?;
     let stop_sts = CancellationToken::new();
     let (base, emulated) = if flags.aws {
         (Base::Chain, None)
     } else {
-        let Embedded { base, emulated } = embedded::start(&account, region, stop_sts.clone()).await?;
+        let (base, emulated) = embedded::start(&account, region, stop_sts.clone()).await?;
         (base, Some(emulated))
     };
-    let hosts = AllowedHosts::with(config.allowed_hosts);
-    let proxy = Proxy::new(config.tasks, Arc::new(Sts::new(base)), config.budget, hosts)?;
-    if flags.aws {
-        refuse_itself(environment, &listeners.addresses(), &proxy)?;
-    }
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
-    let folder = embedded::private_folder()?;
-    let addresses = listeners.addresses();
+    let proxy = Proxy::start(config, base, environment)?;
+    let addresses = proxy.addresses();
+    let folder = launch::private_folder()?;
     say_listening(&addresses);
     for (number, task) in shown.iter().enumerate() {
-        let launch = Launch::new(
-            &addresses,
-            &task.id,
-            task.token.clone(),
-            folder.path(),
-            &format!("token-{number}"),
-            emulated.clone(),
-        );
-        let launch = launch.map_err(|error| Failure::software("cannot write the token file", error))?;
+        let file = format!("token-{number}");
+        let launch = Launch::new(&addresses, &task.id, task.token.clone(), folder.path(), &file, emulated.clone())?;
         say_lines(task, &launch, &addresses, environment);
     }
     say_warnings(environment, emulated.as_ref());
-    serve_until_asked_to_stop(proxy, listeners).await;
+    run_until_asked_to_stop(proxy, signals).await;
     stop_sts.cancel();
     Ok(ExitCode::SUCCESS)
 }
 
-/// On a laptop every task has a token: one that the configuration gives none gets a random one.
 fn show(task: &mut NewTask) -> Shown {
-    if task.tokens.is_empty() {
-        task.tokens.push(Token::random());
-    }
-    let token = task.tokens.first().cloned().unwrap_or_else(Token::random);
+    let token = task::token_of(task);
     let family =
         task.spec.tags.iter().find(|tag| tag.key() == "ecs-task-family").map(|tag| format!("{}: ", tag.value()));
     let heading = format!("{}{} {} of {}", family.unwrap_or_default(), task.role_kind, task.spec.role_arn, task.arn);
@@ -121,7 +96,7 @@ fn say_lines(task: &Shown, launch: &Launch, addresses: &[SocketAddr], environmen
     say("# compose file, under the service (its containers reach this machine's loopback with `network_mode: host`):");
     say("    environment:");
     for (name, value) in set.iter().filter(|(name, _)| *name != "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") {
-        say(format!("      {name}: {value:?}"));
+        say(format!("      {name}: {}", serde_json::json!(value)));
     }
 }
 

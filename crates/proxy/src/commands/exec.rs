@@ -10,27 +10,30 @@ use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskcreds_core::{SessionCache, SessionError, Task};
+use taskcreds_core::SessionError;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::embedded::{self, Embedded};
-use crate::app::{Listeners, Proxy};
-use crate::aws::{Base, Sts, points_at_itself};
+use super::signals::{self, Signals};
+use super::{embedded, task};
+use crate::app::Proxy;
+use crate::aws::Base;
 use crate::cli;
+use crate::config::Config;
 use crate::failure::{Exit, Failure};
-use crate::http::guard::AllowedHosts;
-use crate::launch::{Launch, default_profiles};
+use crate::http::credentials::Endpoint;
+use crate::launch::{self, Launch, default_profiles};
 
-/// How long the first session may take: the operation timeout of the STS client, and a second try.
-const FIRST_SESSION: Duration = Duration::from_secs(15);
+/// How long the first session may take: a slow source of base credentials, and a second try at STS.
+const FIRST_SESSION: Duration = Duration::from_secs(20);
 
 pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>) -> Result<ExitCode, Failure> {
+    let mut signals = Signals::listen()?;
     let region = embedded::region(environment);
     let role_arn = match flags.role {
         Some(role_arn) => role_arn,
-        None if flags.emulate => embedded::demo_role()?,
+        None if flags.emulate => task::demo_role()?,
         None => {
             let message =
                 "which role? Give --role ARN to run with a role of your AWS account, or --emulate to need no account";
@@ -38,36 +41,29 @@ pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>)
         }
     };
     let account = role_arn.account().to_owned();
-    let (task, token) = embedded::new_task("exec", role_arn, &region)?;
-    let id = task.id.clone();
+    let mut task = task::for_this_run("exec", role_arn, &region)?;
+    let (id, token) = (task.id.clone(), task::token_of(&mut task));
     let stop = CancellationToken::new();
     let (base, emulated) = if flags.emulate {
-        let Embedded { base, emulated } = embedded::start(&account, region, stop.clone()).await?;
+        let (base, emulated) = embedded::start(&account, region, stop.clone()).await?;
         (base, Some(emulated))
     } else {
         (Base::Chain, None)
     };
-    let listeners = Listeners::bind(&[SocketAddr::from((Ipv4Addr::LOCALHOST, 0))])?;
-    let addresses = listeners.addresses();
-    let budget = taskcreds_core::BudgetLimits::default();
-    let proxy = Proxy::new(vec![task], Arc::new(Sts::new(base)), budget, AllowedHosts::with([]))?;
-    if !flags.emulate
-        && let Some(reason) = points_at_itself(environment, &addresses, proxy.registry())
-    {
-        return Err(Failure::new(Exit::Usage, reason));
-    }
-    let (sessions, task) = (Arc::clone(proxy.sessions()), proxy.tasks().pop());
-    let running = tokio::spawn(proxy.run(listeners, stop.clone()));
-    if let Some(task) = task {
-        first_session(&sessions, &task).await?;
+    let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+    let proxy = Proxy::start(Config { listen, tasks: vec![task], ..Config::default() }, base, environment)?;
+    let (addresses, endpoint) = (proxy.addresses(), Arc::clone(proxy.endpoint()));
+    let running = tokio::spawn(proxy.run(stop.clone()));
+    tokio::select! {
+        there = first_session(&endpoint) => there?,
+        received = signals.next() => return Ok(received.exit_code()),
     }
 
-    let folder = embedded::private_folder()?;
-    let launch = Launch::new(&addresses, &id, token, folder.path(), "token", emulated)
-        .map_err(|error| Failure::software("cannot write the token file", error))?;
+    let folder = launch::private_folder()?;
+    let launch = Launch::new(&addresses, &id, token, folder.path(), "token", emulated)?;
     let hidden = hide_default_profiles(environment, folder.path())?;
     let child = start(&flags.command, &launch, &hidden, environment)?;
-    let status = wait(child).await;
+    let status = wait(child, &mut signals).await;
     stop.cancel();
     let _ = running.await;
     // Dropped, the folder would be removed as well, but a failure would go unseen.
@@ -77,15 +73,20 @@ pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>)
     status.map(exit_code).map_err(|error| Failure::software("cannot wait for the command", error))
 }
 
-async fn first_session(sessions: &Arc<SessionCache>, task: &Arc<Task>) -> Result<(), Failure> {
+/// Waits for the session of the one task.
+async fn first_session(endpoint: &Endpoint) -> Result<(), Failure> {
     let deadline = Instant::now() + FIRST_SESSION;
+    let Some(task) = endpoint.registry.tasks().pop() else { return Ok(()) };
     let role = &task.spec().role_arn;
     loop {
-        match sessions.get(task).await {
+        match endpoint.sessions.get(&task).await {
             Ok(_) => return Ok(()),
             Err(SessionError::NotReady(_)) if Instant::now() < deadline => {}
             Err(SessionError::NotReady(None) | SessionError::Revoked) => {
-                let message = format!("no session for {role} within {} s", FIRST_SESSION.as_secs());
+                let message = format!(
+                    "no session for {role} within {} s: see whether STS and the source of your AWS credentials answer",
+                    FIRST_SESSION.as_secs()
+                );
                 return Err(Failure::new(Exit::TemporaryFailure, message));
             }
             Err(SessionError::NotReady(Some(error))) => {
@@ -143,50 +144,11 @@ fn start(
 }
 
 /// Waits for CMD and passes on every signal that would end this process.
-#[cfg(unix)]
-async fn wait(mut child: Child) -> std::io::Result<ExitStatus> {
-    use rustix::process::{Pid, Signal, kill_process};
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let (mut int, mut quit) = (signal(SignalKind::interrupt())?, signal(SignalKind::quit())?);
-    let (mut term, mut hangup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
-    let (mut usr1, mut usr2) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
-    loop {
-        let received = tokio::select! {
-            status = child.wait() => return status,
-            _ = int.recv() => Signal::INT,
-            _ = quit.recv() => Signal::QUIT,
-            _ = term.recv() => Signal::TERM,
-            _ = hangup.recv() => Signal::HUP,
-            _ = usr1.recv() => Signal::USR1,
-            _ = usr2.recv() => Signal::USR2,
-        };
-        // A terminal sends Ctrl-C and Ctrl-\ to the whole foreground group, CMD included: it must not get them twice.
-        if matches!(received, Signal::INT | Signal::QUIT) && in_foreground() {
-            continue;
-        }
-        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid
-            && let Err(error) = kill_process(pid, received)
-        {
-            tracing::warn!(%error, "a signal could not be passed on");
-        }
-    }
-}
-
-/// Whether this process is in the foreground group of a terminal.
-#[cfg(unix)]
-fn in_foreground() -> bool {
-    rustix::termios::tcgetpgrp(std::io::stdin()).is_ok_and(|foreground| foreground == rustix::process::getpgrp())
-}
-
-#[cfg(not(unix))]
-async fn wait(mut child: Child) -> std::io::Result<ExitStatus> {
+async fn wait(mut child: Child, signals: &mut Signals) -> std::io::Result<ExitStatus> {
     loop {
         tokio::select! {
             status = child.wait() => return status,
-            // The console sends Ctrl-C to CMD too; what CMD makes of it decides.
-            _ = tokio::signal::ctrl_c() => {}
+            received = signals.next() => received.pass_on(&child),
         }
     }
 }
@@ -197,6 +159,7 @@ fn exit_code(status: ExitStatus) -> ExitCode {
     let signal = std::os::unix::process::ExitStatusExt::signal(&status);
     #[cfg(not(unix))]
     let signal: Option<i32> = None;
-    let code = status.code().or(signal.map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code & 0xff).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+    status
+        .code()
+        .map_or_else(|| signals::ended_by(signal), |code| ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)))
 }

@@ -7,14 +7,19 @@ mod exec;
 mod healthcheck;
 mod serve;
 mod signals;
+mod task;
 
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
 
+use self::signals::Signals;
+use crate::app::Proxy;
 use crate::cli::{Cli, Command};
 use crate::failure::{Exit, Failure};
 use crate::telemetry::{self, LogLevel};
@@ -29,7 +34,10 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         _ => LogLevel::Info,
     });
     telemetry::start(log_level, cli.log_format);
-    let environment: HashMap<String, String> = std::env::vars().collect();
+    // What is no Unicode is none of the variables that are looked at here; a child still inherits it.
+    let environment: HashMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
     match cli.command {
         Command::Serve(flags) => runtime()?.block_on(serve::run(flags, &environment)),
         Command::Dev(flags) => runtime()?.block_on(dev::run(flags, &environment)),
@@ -50,6 +58,28 @@ fn runtime() -> Result<Runtime, Failure> {
 fn say(line: impl Display) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// The first lines of standard output.
+fn say_listening(addresses: &[SocketAddr]) {
+    for address in addresses {
+        say(format!("listening on http://{address}"));
+    }
+}
+
+/// Serves until a signal asks to stop, and then until what was under way is finished.
+async fn run_until_asked_to_stop(proxy: Proxy, mut signals: Signals) {
+    let stop = CancellationToken::new();
+    let running = proxy.run(stop.clone());
+    tokio::pin!(running);
+    tokio::select! {
+        () = &mut running => {}
+        () = signals.asked_to_stop() => {
+            tracing::info!("stopping");
+            stop.cancel();
+            running.await;
+        }
+    }
 }
 
 /// What is wrong with a configuration, as a failure.

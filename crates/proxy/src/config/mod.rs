@@ -1,5 +1,6 @@
-//! The configuration: flags, then environment, then file, then defaults; parsed at the border, every fault told at once.
+//! The configuration file, parsed at the border, every fault told at once. A command's flags and variables come before it.
 
+mod file;
 mod section;
 mod task;
 
@@ -49,18 +50,18 @@ impl Config {
     /// Reads a configuration file.
     ///
     /// # Errors
-    /// Every fault of the file at once. A file that others may write is refused: they could name any role.
+    /// Every fault of the file at once. A file that others could have written is refused: they could name any role.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let shown = file.display().to_string();
         let whole = |message: String| ConfigError(vec![Fault { place: shown.clone(), path: String::new(), message }]);
-        let text = std::fs::read_to_string(file).map_err(|error| whole(format!("cannot be read: {error}")))?;
-        let open_to = open_to_others(file).map_err(|error| whole(format!("cannot be read: {error}")))?;
-        if open_to.write {
-            return Err(whole("can be written by everybody, who could name any role: chmod o-w it".to_owned()));
-        }
+        let file::Trusted { text, is_public } = file::read(file).map_err(whole)?;
         let mut config = Self::parse(&shown, &text, file.parent().unwrap_or(Path::new(".")))?;
-        if open_to.read && config.tasks.len() > config.made_ids.len() {
-            config.warnings.push(format!("{shown} holds credentials ids and can be read by everybody: chmod 600 it"));
+        let holds_secrets =
+            config.tasks.len() > config.made_ids.len() || config.tasks.iter().any(|task| !task.tokens.is_empty());
+        if is_public && holds_secrets {
+            config
+                .warnings
+                .push(format!("{shown} holds credentials ids or tokens and can be read by everybody: chmod 600 it"));
         }
         Ok(config)
     }
@@ -147,24 +148,6 @@ fn allowed_host(text: &str) -> Result<String, String> {
         return Err("must be a host name or an address without a port, an IPv6 address in brackets".to_owned());
     }
     Ok(text.to_owned())
-}
-
-struct OpenTo {
-    read: bool,
-    write: bool,
-}
-
-#[cfg(unix)]
-fn open_to_others(file: &Path) -> std::io::Result<OpenTo> {
-    use std::os::unix::fs::MetadataExt;
-    let metadata = std::fs::metadata(file)?;
-    let mode = if metadata.is_file() { metadata.mode() } else { 0 };
-    Ok(OpenTo { read: mode & 0o004 != 0, write: mode & 0o002 != 0 })
-}
-
-#[cfg(not(unix))]
-fn open_to_others(_: &Path) -> std::io::Result<OpenTo> {
-    Ok(OpenTo { read: false, write: false })
 }
 
 #[cfg(test)]

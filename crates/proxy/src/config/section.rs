@@ -8,7 +8,7 @@ use toml_span::value::{Table, Value, ValueInner};
 /// One thing that is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// `taskcreds.toml:12:3`, or the flag.
+    /// `taskcreds.toml:12:3`.
     pub place: String,
     /// `task[0].role_arn`; empty for the file as a whole.
     pub path: String,
@@ -93,6 +93,11 @@ impl<'de> Section<'de> {
     /// A fault of the table as a whole.
     pub(super) fn fault(&self, faults: &mut Faults<'_>, message: impl fmt::Display) {
         faults.add(self.span, self.path.clone(), message);
+    }
+
+    /// Whether a key is there, right or wrong.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
     }
 
     pub(super) fn value(&mut self, key: &'static str) -> Option<Placed<ValueInner<'de>>> {

@@ -9,8 +9,8 @@ use taskcreds_core::{
     TokenRule,
 };
 
-use super::MadeId;
 use super::section::{Faults, Placed, Section};
+use super::{MadeId, file};
 
 /// What `[defaults]` may hold and a task may set for itself.
 #[derive(Clone, Default)]
@@ -29,6 +29,7 @@ pub(super) struct Settings {
 
 impl Settings {
     pub(super) fn read(section: &mut Section<'_>, faults: &mut Faults<'_>) -> Self {
+        let has_tags = section.has("tags");
         let duration = section.number("duration_seconds", 900..=43_200, faults);
         let policy_arns = section.strings("policy_arns", faults).map(|arns| {
             if arns.len() > PolicyArn::MAX {
@@ -41,6 +42,14 @@ impl Settings {
                 .filter_map(|(key, value)| value.parse(faults, |value| SessionTag::new(key, value)))
                 .collect()
         });
+        let session_tags = parsed(section, "session_tags", faults, |word: String| match word.as_str() {
+            "required" => Ok(true),
+            "off" => Ok(false),
+            _ => Err("must be \"required\" or \"off\""),
+        });
+        if has_tags && session_tags == Some(false) {
+            section.fault(faults, "tags are set and session_tags is \"off\"; keep one");
+        }
         Self {
             duration: duration.and_then(|seconds| SessionDuration::new(seconds).ok()),
             region: parsed(section, "region", faults, Region::new),
@@ -50,11 +59,7 @@ impl Settings {
             policy_arns,
             tags,
             transitive_tags: section.boolean("transitive_tags", faults),
-            session_tags: parsed(section, "session_tags", faults, |word: String| match word.as_str() {
-                "required" => Ok(true),
-                "off" => Ok(false),
-                _ => Err("must be \"required\" or \"off\""),
-            }),
+            session_tags,
             token_rule: parsed(section, "token_required", faults, |word: String| match word.as_str() {
                 "loopback" => Ok(TokenRule::Loopback),
                 "always" => Ok(TokenRule::Always),
@@ -113,31 +118,21 @@ impl Tasks {
     /// Reads one `[[task]]`: its task role, its execution role, or both.
     pub(super) fn read(&mut self, mut section: Section<'_>, defaults: &Settings, base: &Path, faults: &mut Faults<'_>) {
         let faults_before = faults.found.len();
-        let arn_given = section.string("task_arn", faults);
-        if arn_given.is_none() && faults.found.len() == faults_before {
-            section.fault(faults, "task_arn is missing");
-        }
-        let arn = arn_given.and_then(|arn| self.own_arn(arn, faults));
+        contradictions(&section, faults);
+        let arn = section.string("task_arn", faults).and_then(|arn| self.own_arn(arn, faults));
         let role_arn = parsed(&mut section, "role_arn", faults, RoleArn::new);
         let id = section.string("credentials_id", faults).and_then(|id| self.own_id(id, faults));
         let execution_role_arn = parsed(&mut section, "execution_role_arn", faults, RoleArn::new);
         let execution_id = section.string("execution_credentials_id", faults).and_then(|id| self.own_id(id, faults));
+        // Each becomes a session tag, so a tag's rules are theirs.
+        let as_tag = |name: String| SessionTag::new("name", name).map(|tag| tag.value().to_owned());
         let names = TaskNames {
-            family: section.string("family", faults).map(|family| family.value),
-            service: section.string("service", faults).map(|service| service.value),
+            family: parsed(&mut section, "family", faults, as_tag),
+            service: parsed(&mut section, "service", faults, as_tag),
         };
         let session_name = parsed(&mut section, "session_name", faults, SessionName::new);
         let tokens = tokens(&mut section, base, faults);
         let settings = Settings::read(&mut section, faults).or(defaults);
-        if role_arn.is_none() && execution_role_arn.is_none() && faults.found.len() == faults_before {
-            section.fault(faults, "a task needs a role_arn, an execution_role_arn, or both");
-        }
-        if id.is_some() && role_arn.is_none() && faults.found.len() == faults_before {
-            section.fault(faults, "credentials_id without role_arn");
-        }
-        if execution_id.is_some() && execution_role_arn.is_none() && faults.found.len() == faults_before {
-            section.fault(faults, "execution_credentials_id without execution_role_arn");
-        }
         let tags = arn.as_ref().map(|arn| self.tags(arn, &names, &settings));
         if let Some(Err(invalid)) = &tags {
             section.fault(faults, invalid);
@@ -225,22 +220,35 @@ impl Tasks {
     }
 }
 
+/// What is missing or cannot stand together, told from the keys alone: a key that is there but wrong is told by itself.
+fn contradictions(section: &Section<'_>, faults: &mut Faults<'_>) {
+    let has = |key| section.has(key);
+    let rules = [
+        (!has("task_arn"), "task_arn is missing"),
+        (!has("role_arn") && !has("execution_role_arn"), "a task needs a role_arn, an execution_role_arn, or both"),
+        (has("credentials_id") && !has("role_arn"), "credentials_id without role_arn"),
+        (
+            has("execution_credentials_id") && !has("execution_role_arn"),
+            "execution_credentials_id without execution_role_arn",
+        ),
+        (has("token") && has("token_file"), "token and token_file are both set; keep one"),
+        (has("previous_token") && !has("token") && !has("token_file"), "previous_token without token or token_file"),
+    ];
+    for (_, rule) in rules.into_iter().filter(|(is_broken, _)| *is_broken) {
+        section.fault(faults, rule);
+    }
+}
+
 /// The present token, from the file or in place, and the previous one.
 fn tokens(section: &mut Section<'_>, base: &Path, faults: &mut Faults<'_>) -> Vec<Token> {
     let token = section.string("token", faults);
     let file = section.string("token_file", faults);
     let previous = section.string("previous_token", faults);
-    if token.is_some() && file.is_some() {
-        section.fault(faults, "token and token_file are both set; keep one");
-    }
-    if previous.is_some() && token.is_none() && file.is_none() {
-        section.fault(faults, "previous_token without token or token_file");
-    }
     let from_file = file.and_then(|file| {
         file.parse(faults, |path| {
             let path = base.join(path);
-            let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-            Token::new(text).map_err(|invalid| {
+            let file = file::read(&path).map_err(|fault| format!("{} {fault}", path.display()))?;
+            Token::new(file.text).map_err(|invalid| {
                 format!(
                     "{}: {invalid}; clients refuse a file with a line end (write it with printf %s)",
                     path.display()

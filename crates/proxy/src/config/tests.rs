@@ -74,7 +74,11 @@ fn what_contradicts_itself_is_a_fault() {
         (task("previous_token = \"a\""), "without token"),
         (task("") + "\n" + &task(""), "the same task as task[0].task_arn"),
         (task("tags = { \"ECS-Task-Arn\" = \"x\" }"), "may not hold a key twice"),
-        (task("family = \"a;b\""), "tag value may only hold"),
+        (task("family = \"a;b\""), "task[0].family: tag value may only hold"),
+        ("[[task]]\nexternal_id = \"x\"".to_owned(), "task_arn is missing"),
+        ("[[task]]\nexternal_id = \"x\"".to_owned(), "external_id: external id must be 2 to"),
+        ("[[task]]\ntask_arn = \"x\"\nfamily = \"a;b\"".to_owned(), "task[0].family"),
+        (task("tags = { a = \"b\" }\nsession_tags = \"off\""), "keep one"),
         (task("token_file = \"/nonexistent\""), "/nonexistent"),
         (task("token_required = \"sometimes\""), "must be \"loopback\" or \"always\""),
         ("listen = \"127.0.0.1:1\"".to_owned(), "must be a list, not a string"),
@@ -150,4 +154,10 @@ fn a_file_that_others_may_write_is_refused_and_one_they_may_read_is_warned_of() 
             Err(error) => assert!(refused, "{error}"),
         }
     }
+    // In a folder where everybody could replace it.
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(Config::load(&file).unwrap_err().to_string().contains("everybody can replace it"));
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o1777)).unwrap();
+    assert!(Config::load(&file).is_ok());
 }

@@ -1,9 +1,11 @@
 //! The way of a request: guard → registry → session → answer. A straight line.
 
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::request::Parts;
 use http::{HeaderValue, Response, header};
 use http_body_util::Full;
@@ -29,7 +31,8 @@ impl Endpoint {
     /// # Errors
     /// None: every trouble is an answer.
     pub async fn answer(&self, request: Parts, arrival: Arrival) -> Result<Response<Full<Bytes>>, Infallible> {
-        Ok(self.credentials(&request, arrival).await.unwrap_or_else(|fault| fault.response()))
+        let answer = AssertUnwindSafe(self.credentials(&request, arrival)).catch_unwind().await;
+        Ok(answer.unwrap_or_else(|_| Err(defect())).unwrap_or_else(|fault| fault.response()))
     }
 
     async fn credentials(&self, request: &Parts, arrival: Arrival) -> Result<Response<Full<Bytes>>, Fault> {
@@ -43,6 +46,13 @@ impl Endpoint {
         let session = self.sessions.get(&task).await.map_err(|error| Fault::Session(version, error))?;
         Ok(ok(session.body(wire::credentials)))
     }
+}
+
+/// A handler has panicked. What it shares with others stays usable: locks are taken for whole changes only.
+fn defect() -> Fault {
+    let request_id = uuid::Uuid::new_v4();
+    tracing::error!(%request_id, "a request ended in a panic");
+    Fault::Internal(request_id)
 }
 
 fn ok(body: Bytes) -> Response<Full<Bytes>> {

@@ -34,7 +34,7 @@ impl Version {
 pub enum Fault {
     /// Not a request that the endpoint understands: what is wrong with it.
     Malformed(&'static str),
-    /// A header, the Host or the peer is refused: which rule.
+    /// A header or the Host is refused: which rule.
     Forbidden(Cow<'static, str>),
     /// Another method than GET and HEAD.
     Method,
@@ -46,6 +46,8 @@ pub enum Fault {
     Refused(Version, Refusal),
     /// The task is known and has no session to serve.
     Session(Version, SessionError),
+    /// A defect of this program; the log has more under this request id.
+    Internal(uuid::Uuid),
 }
 
 impl Fault {
@@ -103,6 +105,9 @@ impl Fault {
                 "AssumeRoleDenied",
                 format!("{}: the role cannot be assumed: {}", version.request(), cause.told()).into(),
             ),
+            Self::Internal(request_id) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", format!("request id {request_id}").into())
+            }
         }
     }
 
@@ -213,6 +218,7 @@ mod tests {
             (Fault::Malformed("what"), 400, "InvalidRequest", "what"),
             (Fault::Path, 404, "NotFound", ""),
             (Fault::Method, 405, "MethodNotAllowed", ""),
+            (Fault::Internal(uuid::Uuid::nil()), 500, "InternalServerError", "request id 00000000-"),
         ];
         for (fault, status, code, begins) in table {
             let response = fault.response();

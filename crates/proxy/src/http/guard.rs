@@ -42,13 +42,6 @@ impl AllowedHosts {
         Self(Self::ALWAYS.map(str::to_owned).into_iter().chain(more).collect())
     }
 
-    /// These and more.
-    #[must_use]
-    pub fn and(mut self, more: impl IntoIterator<Item = String>) -> Self {
-        self.0.extend(more);
-        self
-    }
-
     fn contains(&self, host: &str) -> bool {
         let name = match host.rsplit_once(':') {
             Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => name,

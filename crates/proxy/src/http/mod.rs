@@ -64,6 +64,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Answers requests on one listener until told to stop; then finishes what is under way, for at most [`GRACE`].
 pub async fn run(listener: TcpListener, endpoint: Arc<Endpoint>, stop: CancellationToken) {
     let connections = TaskTracker::new();
+    let mut is_failing = false;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -72,11 +73,14 @@ pub async fn run(listener: TcpListener, endpoint: Arc<Endpoint>, stop: Cancellat
         };
         match accepted {
             Ok((stream, _)) => {
+                is_failing = false;
                 connections.spawn(connection(stream, Arc::clone(&endpoint), stop.clone()));
             }
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot accept connections; trying again");
+                if !std::mem::replace(&mut is_failing, true) {
+                    tracing::warn!(%error, "cannot accept connections; trying again until it goes");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -98,23 +102,25 @@ async fn connection(stream: TcpStream, endpoint: Arc<Endpoint>, stop: Cancellati
         let endpoint = &endpoint;
         async move { endpoint.answer(parts, arrival).await }
     });
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .half_close(true)
         .header_read_timeout(None)
         .max_buf_size(MAX_BUFFER)
         .max_headers(MAX_HEADERS)
         .serve_connection(stream, service);
-    tokio::pin!(connection);
     let outcome = tokio::select! {
         outcome = &mut connection => outcome,
         () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
+            (&mut connection).await
         }
     };
     if let Err(error) = outcome {
         // hyper's text names the kind of trouble, never what was sent.
         tracing::debug!(%error, "connection ended");
+        if error.is_parse() {
+            connection.into_parts().io.refuse().await;
+        }
     }
 }
 

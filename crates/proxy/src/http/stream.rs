@@ -112,14 +112,19 @@ impl Stream {
         Poll::Ready(Ok(()))
     }
 
+    /// Answers bytes that are no HTTP, if hyper has not: to the preface of HTTP/2 it says nothing.
+    pub(super) async fn refuse(&mut self) {
+        self.instead.get_or_insert_with(|| error::unparsable(std::time::SystemTime::now()));
+        // The client may be gone, or not listen; then nobody misses the answer.
+        let _ = std::future::poll_fn(|cx| self.write_instead(cx)).await;
+    }
+
     /// Takes over a write that no handler has asked for. Returns whether it did.
     fn take_over(&mut self) -> bool {
         if self.is_answering() {
             return false;
         }
-        if self.instead.is_none() {
-            self.instead = Some(error::unparsable(std::time::SystemTime::now()));
-        }
+        self.instead.get_or_insert_with(|| error::unparsable(std::time::SystemTime::now()));
         true
     }
 }

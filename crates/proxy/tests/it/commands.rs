@@ -136,10 +136,12 @@ fn an_id_that_serve_makes_is_told_once_and_works() {
     let sts = Sts::new();
     let task = Task::without_id("web");
     let serve = rig::serve(Config::new(std::slice::from_ref(&task))).envs(sts.environment()).spawn();
-    let said = serve.says("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/v2/credentials/");
+    let said = serve.says("/v2/credentials/");
     let said = said.lines().nth(1).map(str::to_owned).unwrap_or_else(|| serve.says(&task.task_id));
     assert!(said.contains(&task.task_id), "{said}");
-    let (_, path) = said.trim_end().rsplit_once('=').unwrap();
+    let (_, id) =
+        said.trim_end().rsplit_once("=http://").and_then(|(_, uri)| uri.split_once("/v2/credentials/")).unwrap();
+    let path = &format!("/v2/credentials/{id}");
     assert_eq!(get(serve.address(), path).json()["RoleArn"].as_str(), Some(task.role_arn().as_str()));
     // The rig finds it in the log, or a second time in the standard output.
     let ended = serve.end();

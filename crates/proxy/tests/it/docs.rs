@@ -65,7 +65,7 @@ fn every_block_of_the_readme_and_the_docs_does_what_it_says() {
                     let ci = fs::read_to_string(root().join(".ci/run")).unwrap();
                     assert!(ci.contains(block.text.trim()), "{place}: .ci/run does not run {}", block.text);
                 }
-                ("sh", "run: exec") => succeeds(&place, start(&block.text)),
+                ("sh", "run: exec") => succeeds(&place, &block.text, start(&block.text)),
                 ("sh", "run: serve") => {
                     listens_and_ends(&place, start(&block.text));
                     server = Some(block.text);
@@ -73,7 +73,9 @@ fn every_block_of_the_readme_and_the_docs_does_what_it_says() {
                 ("sh", "run: exec, beside serve") => {
                     let server = start(server.as_deref().unwrap_or_else(|| panic!("{place}: beside what?"))).spawn();
                     server.says("listening on ");
-                    succeeds(&place, start(&block.text));
+                    // A task has no credentials but those that it gets.
+                    let without = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].map(|name| (name, String::new()));
+                    succeeds(&place, &block.text, start(&block.text).envs(without));
                     assert_eq!(server.end().code(), 0, "{place}");
                 }
                 ("json", "") => drop(serde_json::from_str::<serde_json::Value>(&block.text).unwrap()),
@@ -94,12 +96,16 @@ fn start(script: &str, folder: &Path, venv: &python::Venv, sts: &Sts) -> Start {
     let folders = [binary, venv.folder()].into_iter().chain(std::env::split_paths(&path));
     // `exec`, so that a signal to the shell reaches the program.
     let script = if script.lines().count() == 1 { format!("exec {script}") } else { script.to_owned() };
-    shell(&script, folder).envs(sts.environment()).env("PATH", std::env::join_paths(folders).unwrap())
+    let start = shell(&script, folder).env("PATH", std::env::join_paths(folders).unwrap());
+    // What its user has configured: for Python the region is this variable.
+    start.env("AWS_DEFAULT_REGION", "us-west-2").envs(sts.environment())
 }
 
-fn succeeds(place: &str, start: Start) {
+fn succeeds(place: &str, script: &str, start: Start) {
     let ended = start.run();
     assert_eq!(ended.code(), 0, "{place}: {}{}", ended.stdout, ended.stderr);
+    let as_a_role = ended.stdout.contains(":assumed-role/");
+    assert!(as_a_role || !script.contains("get-caller-identity"), "{place}: {}", ended.stdout);
 }
 
 fn listens_and_ends(place: &str, start: Start) {

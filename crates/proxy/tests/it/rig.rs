@@ -320,7 +320,8 @@ impl Drop for Process {
 
 /// The id in a line by which `serve` tells the one it has made.
 fn made_id(line: &str) -> Option<&str> {
-    let (_, id) = line.split_once(": AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/v2/credentials/")?;
+    let (_, uri) = line.split_once(": AWS_CONTAINER_CREDENTIALS_")?;
+    let (_, id) = uri.split_once("/v2/credentials/")?;
     secrets::remember(Kind::CredentialsId, id);
     Some(id)
 }
