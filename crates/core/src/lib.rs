@@ -22,7 +22,7 @@ pub use budget::{Budget, BudgetLimits};
 pub use clock::{Clock, SystemClock};
 pub use grammar::Invalid;
 pub use lease::{Lease, LeaseId};
-pub use registry::{Arrival, NewTask, Refusal, RegisterError, Registry};
+pub use registry::{Arrival, NewTask, Reconciled, Refusal, RegisterError, Registry};
 pub use role::{
     ExternalId, PolicyArn, Region, RoleArn, SessionDuration, SessionName, SessionPolicy, SessionSpec, SessionTag,
     SessionTags, SourceIdentity,

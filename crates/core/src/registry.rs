@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::lease::Lease;
 use crate::role::SessionSpec;
 use crate::task::{CredentialsId, IdDigest, RoleKind, Task, TaskArn, Token, TokenRule};
 
@@ -36,6 +35,17 @@ pub struct NewTask {
     pub tokens: Vec<Token>,
     /// Where the token is demanded.
     pub token_rule: TokenRule,
+}
+
+/// What [`Registry::reconcile`] has changed.
+#[derive(Debug, Default)]
+pub struct Reconciled {
+    /// New registrations, those that replace a changed one included.
+    pub added: Vec<Arc<Task>>,
+    /// How many are as they were.
+    pub kept: usize,
+    /// How many have ended, those that were replaced included.
+    pub ended: usize,
 }
 
 /// Why a task was not registered. Nothing has changed.
@@ -88,8 +98,7 @@ impl Registry {
     /// # Errors
     /// [`RegisterError`]; nothing has changed then.
     pub fn register(&self, new: NewTask) -> Result<Arc<Task>, RegisterError> {
-        let NewTask { arn, role_kind, spec, id, tokens, token_rule } = new;
-        let id = id.digest();
+        let (id, arn, role_kind) = (new.id.digest(), new.arn.clone(), new.role_kind);
         let mut tasks = self.write();
         if tasks.by_id.contains_key(&id) {
             return Err(RegisterError::IdTaken(id));
@@ -100,11 +109,55 @@ impl Registry {
         if tasks.by_id.len() >= self.capacity {
             return Err(RegisterError::Full(self.capacity));
         }
-        tasks.kinds.insert((arn.clone(), role_kind));
-        let tokens = tokens.iter().map(Token::digest).collect();
-        let task = Arc::new(Task { arn, role_kind, spec, id, tokens, token_rule, lease: Lease::begin() });
+        tasks.kinds.insert((arn, role_kind));
+        let task = Arc::new(Task::begin(new));
         tasks.by_id.insert(id, Arc::clone(&task));
         Ok(task)
+    }
+
+    /// Makes the registrations of one source what its configuration says now, in one step.
+    ///
+    /// A task whose spec, id and token rule are what they were keeps its lease and so its session: it costs no STS call. Its
+    /// previous token stays valid beside a new one, for the readers that have read it once. What has changed otherwise gets a new
+    /// lease, what is not there any more is revoked.
+    ///
+    /// # Errors
+    /// [`RegisterError`]; nothing has changed then.
+    pub fn reconcile(&self, wanted: Vec<NewTask>) -> Result<Reconciled, RegisterError> {
+        if wanted.len() > self.capacity {
+            return Err(RegisterError::Full(self.capacity));
+        }
+        let mut next = Tasks::default();
+        let mut outcome = Reconciled::default();
+        let mut tasks = self.write();
+        for new in wanted {
+            let id = new.id.digest();
+            if next.by_id.contains_key(&id) {
+                return Err(RegisterError::IdTaken(id));
+            }
+            if !next.kinds.insert((new.arn.clone(), new.role_kind)) {
+                return Err(RegisterError::TaskTaken(new.role_kind, new.arn));
+            }
+            let task = match tasks.by_id.get(&id) {
+                Some(old) if old.is_same_but_for_tokens(&new) => {
+                    outcome.kept += 1;
+                    old.with_tokens(&new.tokens)
+                }
+                _ => {
+                    let task = Arc::new(Task::begin(new));
+                    outcome.added.push(Arc::clone(&task));
+                    task
+                }
+            };
+            next.by_id.insert(id, task);
+        }
+        let stays = |old: &Arc<Task>| next.by_id.get(&old.id).is_some_and(|new| new.lease.id() == old.lease.id());
+        for old in tasks.by_id.values().filter(|old| !stays(old)) {
+            old.lease.end();
+            outcome.ended += 1;
+        }
+        *tasks = next;
+        Ok(outcome)
     }
 
     /// Ends a registration. Once this has returned, no request is answered with its session, not even one in flight.
@@ -219,6 +272,56 @@ mod tests {
         assert_eq!(outcome(&registry, &id, "", Arrival::Elsewhere), Some(Refusal::Unknown));
         assert!(registry.revoke(IdDigest::of(&id)).is_none());
         registry.register(new_task("web")).unwrap();
+    }
+
+    #[test]
+    fn reconciling_keeps_the_lease_of_what_has_not_changed_and_ends_what_has_gone() {
+        let registry = Registry::new(4);
+        let (kept, changed, gone, new) = (new_task("kept"), new_task("changed"), new_task("gone"), new_task("new"));
+        let before = registry.reconcile(vec![kept.clone(), changed.clone(), gone]).unwrap().added;
+        let lease = |tasks: &[Arc<Task>], name: &str| {
+            tasks.iter().find(|t| t.spec.role_arn.name() == name).unwrap().lease.clone()
+        };
+        let mut again = changed;
+        again.spec.duration = crate::SessionDuration::new(7200).unwrap();
+        let outcome = registry.reconcile(vec![kept, again, new]).unwrap();
+        assert_eq!((outcome.added.len(), outcome.kept, outcome.ended), (2, 1, 2));
+        let after = registry.tasks();
+        assert_eq!(lease(&before, "kept").id(), lease(&after, "kept").id());
+        assert!(lease(&before, "kept").stands());
+        assert!(!lease(&before, "changed").stands() && !lease(&before, "gone").stands());
+        assert_eq!(after.len(), 3);
+    }
+
+    #[test]
+    fn reconciling_with_a_new_token_keeps_the_lease_and_accepts_the_previous_one() {
+        let registry = Registry::new(4);
+        let with = |token: &str, task: &NewTask| NewTask { tokens: vec![Token::new(token).unwrap()], ..task.clone() };
+        let task = new_task("web");
+        registry.reconcile(vec![with("one", &task)]).unwrap();
+        let outcome = registry.reconcile(vec![with("two", &task)]).unwrap();
+        assert_eq!((outcome.added.len(), outcome.kept, outcome.ended), (0, 1, 0));
+        let accepts =
+            |token: &str| registry.authenticate(task.id.expose(), token.as_bytes(), Arrival::Elsewhere).is_ok();
+        assert!(accepts("one") && accepts("two"));
+        registry.reconcile(vec![with("two", &task)]).unwrap();
+        assert!(accepts("one"), "a reload without a change forgets no token");
+        registry.reconcile(vec![with("three", &task)]).unwrap();
+        assert!(!accepts("one") && accepts("two") && accepts("three"));
+        registry.reconcile(vec![task.clone()]).unwrap();
+        assert!(accepts("whatever"), "a task without a token ignores one");
+    }
+
+    #[test]
+    fn a_reconciliation_that_fails_changes_nothing() {
+        let registry = Registry::new(2);
+        let task = new_task("web");
+        registry.reconcile(vec![task.clone()]).unwrap();
+        let twice = NewTask { role_kind: RoleKind::Execution, ..task.clone() };
+        assert!(matches!(registry.reconcile(vec![task.clone(), twice]), Err(RegisterError::IdTaken(_))));
+        assert!(matches!(registry.reconcile(vec![task.clone(); 3]), Err(RegisterError::Full(2))));
+        let tasks = registry.tasks();
+        assert!(tasks.len() == 1 && tasks[0].lease.stands());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A task: who may ask, and for which session. Ids and tokens are secrets and are kept as digests only.
 
 use std::fmt;
+use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -8,6 +9,7 @@ use subtle::{Choice, ConstantTimeEq};
 
 use crate::grammar::{Arn, Invalid, NAME_CHARS, check, is_account, is_name_char};
 use crate::lease::Lease;
+use crate::registry::NewTask;
 use crate::role::{Region, SessionName, SessionSpec, SessionTag};
 
 /// One registration: a task ARN and one of its two roles.
@@ -23,6 +25,36 @@ pub struct Task {
 }
 
 impl Task {
+    /// A registration with a lease of its own.
+    pub(crate) fn begin(new: NewTask) -> Self {
+        let NewTask { arn, role_kind, spec, id, tokens, token_rule } = new;
+        let tokens = tokens.iter().map(Token::digest).collect();
+        Self { arn, role_kind, spec, id: id.digest(), tokens, token_rule, lease: Lease::begin() }
+    }
+
+    /// Whether a registration asks for what this one has, apart from the tokens.
+    pub(crate) fn is_same_but_for_tokens(&self, new: &NewTask) -> bool {
+        self.arn == new.arn
+            && self.role_kind == new.role_kind
+            && self.spec == new.spec
+            && self.id == new.id.digest()
+            && self.token_rule == new.token_rule
+    }
+
+    /// The same registration, lease included, with these tokens; where there is one, the last present one stays valid beside it.
+    pub(crate) fn with_tokens(self: &Arc<Self>, tokens: &[Token]) -> Arc<Self> {
+        let mut tokens: Vec<_> = tokens.iter().map(Token::digest).collect();
+        match (tokens.as_slice(), self.tokens.first()) {
+            ([present], Some(last)) if present.0 == last.0 => return Arc::clone(self),
+            ([_], Some(last)) => tokens.push(last.clone()),
+            ([], None) => return Arc::clone(self),
+            _ => {}
+        }
+        let Self { arn, role_kind, spec, id, token_rule, lease, .. } = &**self;
+        let (arn, spec, lease) = (arn.clone(), spec.clone(), lease.clone());
+        Arc::new(Self { arn, role_kind: *role_kind, spec, id: *id, tokens, token_rule: *token_rule, lease })
+    }
+
     /// The task's ARN.
     #[must_use]
     pub fn arn(&self) -> &TaskArn {

@@ -11,4 +11,5 @@ pub mod config;
 pub mod failure;
 pub mod http;
 pub mod launch;
+pub mod stamp;
 pub mod telemetry;

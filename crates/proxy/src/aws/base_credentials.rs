@@ -17,6 +17,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::classify::causes;
+use crate::stamp::Stamp;
 
 /// How long the chain may take, a credential process or an SSO refresh included.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -39,13 +40,6 @@ struct Generation {
     began: Instant,
     stamps: Vec<Option<Stamp>>,
     credentials: OnceCell<Credentials>,
-}
-
-/// Tells one version of a file from the next.
-#[derive(PartialEq, Eq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    length: u64,
 }
 
 impl BaseCredentials {
@@ -141,11 +135,7 @@ impl Generation {
 }
 
 fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
-    let stamp = |file: &PathBuf| {
-        let metadata = std::fs::metadata(file).ok()?;
-        Some(Stamp { modified: metadata.modified().ok(), length: metadata.len() })
-    };
-    files.iter().map(stamp).collect()
+    files.iter().map(|file| Stamp::of(file)).collect()
 }
 
 /// The shared files that the chain reads (AWS SDKs and Tools Reference Guide, "Location of the shared files").

@@ -1,31 +1,139 @@
-//! `taskcreds serve`: the tasks of a file, sessions from STS.
+//! `taskcreds serve`: the tasks of a file, sessions from STS. The file is read again when it changes and on SIGHUP.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::signals::Signals;
-use super::{config_failure, run_until_asked_to_stop, say, say_listening};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::signals::{Request, Signals};
+use super::{config_failure, say, say_listening};
 use crate::app::Proxy;
 use crate::aws::Base;
 use crate::cli;
-use crate::config::Config;
+use crate::config::{Config, ConfigError, MadeId};
 use crate::failure::Failure;
+use crate::http::credentials::Endpoint;
 use crate::launch;
+use crate::stamp::Stamp;
+
+/// How often the file is looked at. Looking follows symbolic links, so a file that is replaced by renaming or by swapping a link, as
+/// editors and Kubernetes do, is seen like one that is written.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(flags: cli::Serve, environment: &HashMap<String, String>) -> Result<ExitCode, Failure> {
-    let signals = Signals::listen()?;
+    let mut signals = Signals::listen()?;
+    // Before the file is read, so that no change is missed.
+    let seen = Stamp::of(&flags.config);
     let mut config = Config::load(&flags.config).map_err(|error| config_failure(&error))?;
     if !flags.listen.listen.is_empty() {
         config.listen = flags.listen.listen;
     }
     let made_ids = std::mem::take(&mut config.made_ids);
+    let fixed = Fixed::of(&config);
     let proxy = Proxy::start(config, Base::Chain, environment)?;
     let addresses = proxy.addresses();
     say_listening(&addresses);
-    for made in made_ids {
-        let (name, uri) = launch::uri(&addresses, &made.id);
+    say_made(&made_ids, &addresses);
+    let endpoint = Arc::clone(proxy.endpoint());
+    let mut file = ConfigFile { path: flags.config, seen, made_ids, fixed, addresses, endpoint };
+
+    let stop = CancellationToken::new();
+    let running = proxy.run(stop.clone());
+    tokio::pin!(running);
+    let mut tick = tokio::time::interval(WATCH_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = &mut running => break,
+            request = signals.request() => match request {
+                Request::Reload => file.reload(),
+                Request::Stop => {
+                    tracing::info!("stopping");
+                    stop.cancel();
+                    running.await;
+                    break;
+                }
+            },
+            _ = tick.tick() => file.reload_if_changed(),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ids that nobody has given are told once, to whoever has started the command.
+fn say_made(made: &[MadeId], addresses: &[SocketAddr]) {
+    for made in made {
+        let (name, uri) = launch::uri(addresses, &made.id);
         say(format!("{} of {}: {name}={uri}", made.role_kind, made.task_arn));
     }
-    run_until_asked_to_stop(proxy, signals).await;
-    Ok(ExitCode::SUCCESS)
+}
+
+/// What a reload does not change.
+#[derive(PartialEq)]
+struct Fixed {
+    allowed_hosts: Vec<String>,
+    budget: taskcreds_core::BudgetLimits,
+}
+
+impl Fixed {
+    fn of(config: &Config) -> Self {
+        Self { allowed_hosts: config.allowed_hosts.clone(), budget: config.budget }
+    }
+}
+
+/// The configuration file while the proxy runs.
+struct ConfigFile {
+    path: PathBuf,
+    seen: Option<Stamp>,
+    made_ids: Vec<MadeId>,
+    fixed: Fixed,
+    addresses: Vec<SocketAddr>,
+    endpoint: Arc<Endpoint>,
+}
+
+impl ConfigFile {
+    fn reload_if_changed(&mut self) {
+        let now = Stamp::of(&self.path);
+        // A file that is gone for a moment, while an editor replaces it, is no change yet.
+        if now.is_some() && now != self.seen {
+            self.reload();
+        }
+    }
+
+    /// Takes the file's tasks over, or keeps the last good ones and says everything that is wrong.
+    fn reload(&mut self) {
+        self.seen = Stamp::of(&self.path);
+        if let Err(error) = self.try_reload() {
+            for fault in &error.0 {
+                tracing::error!("the configuration was not reloaded, the last good one stays in force: {fault}");
+            }
+        }
+    }
+
+    fn try_reload(&mut self) -> Result<(), ConfigError> {
+        let mut config = Config::load(&self.path)?;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let new_ids = config.keep_made_ids(&self.made_ids);
+        self.made_ids = std::mem::take(&mut config.made_ids);
+        if Fixed::of(&config) != self.fixed {
+            tracing::warn!("allowed_hosts and [sts] have changed: they are taken over at the next start");
+        }
+        // The file's tasks are checked against each other already; the registry holds no others.
+        let outcome =
+            self.endpoint.registry.reconcile(config.tasks).map_err(|error| ConfigError::of(&self.path, &error))?;
+        for task in &outcome.added {
+            self.endpoint.sessions.prefetch(task);
+        }
+        say_made(&new_ids, &self.addresses);
+        let (added, kept, ended) = (outcome.added.len(), outcome.kept, outcome.ended);
+        tracing::info!(added, kept, ended, "configuration reloaded");
+        Ok(())
+    }
 }

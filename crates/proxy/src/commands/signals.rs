@@ -9,6 +9,15 @@ pub(super) fn ended_by(signal: Option<i32>) -> ExitCode {
     signal.and_then(|signal| u8::try_from(128 + signal).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
+/// What a signal asks of a service.
+pub(super) enum Request {
+    /// To read its configuration again.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "there is no such signal"))]
+    Reload,
+    /// To stop.
+    Stop,
+}
+
 #[cfg(unix)]
 pub(super) use unix::Signals;
 #[cfg(not(unix))]
@@ -22,6 +31,7 @@ mod unix {
     use tokio::process::Child;
     use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
+    use super::Request;
     use crate::failure::Failure;
 
     /// Every signal that would end this process and can be passed on.
@@ -54,6 +64,17 @@ mod unix {
         /// Waits until one comes that asks to stop: SIGTERM, SIGINT, SIGQUIT, or SIGHUP, which a closed terminal sends.
         pub(in super::super) async fn asked_to_stop(&mut self) {
             while matches!(self.next().await.0, Signal::USR1 | Signal::USR2) {}
+        }
+
+        /// Waits for a request to a service: SIGHUP asks to reload, SIGTERM, SIGINT and SIGQUIT to stop.
+        pub(in super::super) async fn request(&mut self) -> Request {
+            loop {
+                match self.next().await.0 {
+                    Signal::HUP => return Request::Reload,
+                    Signal::USR1 | Signal::USR2 => {}
+                    _ => return Request::Stop,
+                }
+            }
         }
 
         /// The next one.
@@ -102,6 +123,7 @@ mod windows {
 
     use tokio::process::Child;
 
+    use super::Request;
     use crate::failure::Failure;
 
     /// Ctrl-C, which the console sends to the command too.
@@ -119,6 +141,12 @@ mod windows {
         /// Waits for one.
         pub(in super::super) async fn asked_to_stop(&mut self) {
             self.next().await;
+        }
+
+        /// Waits for one, which asks to stop.
+        pub(in super::super) async fn request(&mut self) -> Request {
+            self.next().await;
+            Request::Stop
         }
 
         /// The next one.

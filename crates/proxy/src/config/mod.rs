@@ -53,8 +53,7 @@ impl Config {
     /// Every fault of the file at once. A file that others could have written is refused: they could name any role.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let shown = file.display().to_string();
-        let whole = |message: String| ConfigError(vec![Fault { place: shown.clone(), path: String::new(), message }]);
-        let file::Trusted { text, is_public } = file::read(file).map_err(whole)?;
+        let file::Trusted { text, is_public } = file::read(file).map_err(|fault| ConfigError::of(file, &fault))?;
         let mut config = Self::parse(&shown, &text, file.parent().unwrap_or(Path::new(".")))?;
         let holds_secrets =
             config.tasks.len() > config.made_ids.len() || config.tasks.iter().any(|task| !task.tokens.is_empty());
@@ -116,6 +115,33 @@ impl Config {
         }
         let found = faults.in_order();
         if found.is_empty() { Ok(config) } else { Err(ConfigError(found)) }
+    }
+}
+
+impl Config {
+    /// Gives each task whose id was made when the file was read the id that it had before. Returns the ids that are new.
+    pub fn keep_made_ids(&mut self, before: &[MadeId]) -> Vec<MadeId> {
+        let mut new = Vec::new();
+        for made in &mut self.made_ids {
+            let same = |old: &&MadeId| old.task_arn == made.task_arn && old.role_kind == made.role_kind;
+            let Some(old) = before.iter().find(same) else {
+                new.push(made.clone());
+                continue;
+            };
+            made.id = old.id.clone();
+            let tasks = self.tasks.iter_mut();
+            for task in tasks.filter(|task| task.arn == made.task_arn && task.role_kind == made.role_kind) {
+                task.id = old.id.clone();
+            }
+        }
+        new
+    }
+}
+
+impl ConfigError {
+    /// One fault of a file as a whole.
+    pub fn of(file: &Path, error: &dyn std::fmt::Display) -> Self {
+        Self(vec![Fault { place: file.display().to_string(), path: String::new(), message: error.to_string() }])
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! A comment above a block says how: `run: exec` runs to its end and succeeds; `run: serve` listens and ends well when asked;
 //! `run: exec, beside serve` is the former while the last of the latter runs; `run: ci` stands in .ci/run, which runs it;
+//! `by hand: REASON` is not run here, and the reason stands in the page;
 //! `file: NAME` is written where the later blocks of the page run. A block without such a comment is a fault, except JSON.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
@@ -65,6 +66,7 @@ fn every_block_of_the_readme_and_the_docs_does_what_it_says() {
                     let ci = fs::read_to_string(root().join(".ci/run")).unwrap();
                     assert!(ci.contains(block.text.trim()), "{place}: .ci/run does not run {}", block.text);
                 }
+                ("sh", directive) if directive.starts_with("by hand: ") => continue,
                 ("sh", "run: exec") => succeeds(&place, &block.text, start(&block.text)),
                 ("sh", "run: serve") => {
                     listens_and_ends(&place, start(&block.text));

@@ -14,6 +14,7 @@ mod gate;
 mod http;
 mod netns;
 mod python;
+mod reload;
 mod rig;
 mod rust_sdk;
 mod sdk;
