@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::request::Parts;
 use taskcreds::config::MAX_TASKS;
+use taskcreds::http::Answer;
 use taskcreds::http::credentials::Endpoint;
 use taskcreds::http::guard::{self, AllowedHosts};
 use taskcreds_core::test_util::{TestSts, new_task, session_until};
@@ -34,9 +35,17 @@ impl Warm {
         let sts = TestSts::new(move |_, _| (Duration::ZERO, Ok(session_until(until))));
         let unlimited = BudgetLimits { per_second: 1_000_000, burst: 1_000_000, concurrent: 1_000 };
         let (clock, budget) = (Arc::new(SystemClock), Budget::new(unlimited));
-        let sessions = SessionCache::new(sts, clock, budget, Freshness::default(), no_jitter, MAX_TASKS as u64);
+        let sessions = SessionCache::new(
+            sts,
+            clock,
+            budget,
+            Freshness::default(),
+            no_jitter,
+            MAX_TASKS as u64,
+            Box::new(|_, _, _| {}),
+        );
         let registry = Arc::new(Registry::new(MAX_TASKS));
-        let endpoint = Endpoint { registry, sessions, hosts: AllowedHosts::with([]) };
+        let endpoint = Endpoint { registry, sessions, hosts: AllowedHosts::with([]), metrics: Arc::default() };
         let mut warm = Self { endpoint, requests: Vec::new(), asked: Vec::new(), tasks: Vec::new() };
         for number in 0..tasks {
             let token = Token::random();
@@ -49,7 +58,7 @@ impl Warm {
             warm.tasks.push(task);
         }
         let first = warm.requests.first().expect("a task").clone();
-        let Ok(answer) = warm.endpoint.answer(first, Arrival::Elsewhere).await;
+        let answer = warm.endpoint.answer(first, Arrival::Elsewhere).await;
         assert_eq!(answer.status(), 200);
         warm
     }

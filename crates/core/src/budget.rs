@@ -96,6 +96,19 @@ impl Budget {
         }
     }
 
+    /// How many calls could start now, one after the other; none during a pause.
+    #[must_use]
+    pub fn available(&self) -> u32 {
+        let now = Instant::now();
+        let pace = self.pace();
+        if pace.resume > now {
+            return 0;
+        }
+        let ahead = (now + self.slack()).checked_duration_since(pace.next);
+        let calls = ahead.map_or(0, |ahead| ahead.as_nanos() / self.interval.as_nanos() + 1);
+        u32::try_from(calls).unwrap_or(u32::MAX).min(self.burst)
+    }
+
     /// STS has asked for fewer calls: the node pauses, then goes on without a burst. A pause is as long as STS asks for, else
     /// 1 s, doubled each time it follows another; at most a minute. Throttling told during a pause is the same throttling.
     pub fn throttled(&self, retry_after: Option<Duration>) {
@@ -135,8 +148,11 @@ mod tests {
     async fn after_its_burst_the_budget_gives_ten_calls_a_second() {
         let budget = Budget::new(LIMITS);
         let count = || std::iter::from_fn(|| budget.try_start()).count();
+        assert_eq!(budget.available(), 50);
         assert_eq!(count(), 50);
+        assert_eq!(budget.available(), 0);
         tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(budget.available(), 10);
         assert_eq!(count(), 10);
         tokio::time::advance(Duration::from_secs(3600)).await;
         assert_eq!(count(), 50);

@@ -27,7 +27,8 @@ pub use role::{
     ExternalId, PolicyArn, Region, RoleArn, SessionDuration, SessionName, SessionPolicy, SessionSpec, SessionTag,
     SessionTags, SourceIdentity,
 };
-pub use session::cache::{SessionCache, SessionError};
+pub use session::cache::{OnLoad, SessionCache, SessionError};
+pub use session::cell::{Settled, State};
 pub use session::policy::{Freshness, spread};
 pub use session::{NewSession, Session};
 pub use sts::{AssumeRole, AssumeRoleError, FailureKind, Pending};

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use taskcreds_core::{Budget, Freshness, Registry, SessionCache, SystemClock};
+use taskcreds_core::{AssumeRole, Budget, Freshness, Registry, SessionCache, SystemClock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,6 +15,8 @@ use crate::config::{Config, DEFAULT_PORT, MAX_TASKS};
 use crate::failure::{Exit, Failure};
 use crate::http::credentials::Endpoint;
 use crate::http::guard::AllowedHosts;
+use crate::http::operations::Operations;
+use crate::metrics::Metrics;
 
 /// Bound sockets of the credentials endpoint.
 struct Listeners(Vec<(SocketAddr, TcpListener)>);
@@ -74,6 +76,7 @@ fn cannot_bind(address: SocketAddr, error: &io::Error) -> Failure {
 pub struct Proxy {
     endpoint: Arc<Endpoint>,
     listeners: Listeners,
+    operations: Option<(SocketAddr, TcpListener, Arc<Operations>)>,
 }
 
 impl Proxy {
@@ -96,20 +99,36 @@ impl Proxy {
         {
             return Err(Failure::new(Exit::Usage, reason));
         }
+        let (sts, metrics) = (Arc::new(Sts::new(base)), Arc::new(Metrics::new()));
+        let counts = Arc::clone(&metrics);
         let sessions = SessionCache::new(
-            Arc::new(Sts::new(base)),
+            Arc::clone(&sts) as Arc<dyn AssumeRole>,
             Arc::new(SystemClock),
             Budget::new(config.budget),
             Freshness::default(),
             taskcreds_core::spread,
             MAX_TASKS as u64,
+            Box::new(move |_, settled, took| counts.loaded(settled, took)),
         );
         let own = listeners.addresses().into_iter().map(|address| match address.ip() {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("[{ip}]"),
         });
         let hosts = AllowedHosts::with(own.chain(config.allowed_hosts));
-        Ok(Self { endpoint: Arc::new(Endpoint { registry, sessions, hosts }), listeners })
+        let operations = match config.operations_listen.map(bind).transpose()? {
+            Some((address, listener)) => {
+                let (sessions, metrics) = (Arc::clone(&sessions), Arc::clone(&metrics));
+                Some((address, listener, Arc::new(Operations { sts, sessions, metrics, hosts: hosts.clone() })))
+            }
+            None => None,
+        };
+        Ok(Self { endpoint: Arc::new(Endpoint { registry, sessions, hosts, metrics }), listeners, operations })
+    }
+
+    /// The address of the operations endpoint, where there is one.
+    #[must_use]
+    pub fn operations_address(&self) -> Option<SocketAddr> {
+        self.operations.as_ref().map(|(address, ..)| *address)
     }
 
     /// The addresses with the ports that the system has chosen.
@@ -127,8 +146,11 @@ impl Proxy {
     /// Listens first, then loads the sessions of all tasks and keeps them fresh; until told to stop. Returns when what was under
     /// way is finished.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { endpoint, listeners } = self;
+        let Self { endpoint, listeners, operations } = self;
         let parts = TaskTracker::new();
+        if let Some((_, listener, operations)) = operations {
+            parts.spawn(crate::http::run(listener, operations, stop.clone()));
+        }
         for (_, listener) in listeners.0 {
             parts.spawn(crate::http::run(listener, Arc::clone(&endpoint), stop.clone()));
         }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use taskcreds_core::RoleArn;
 
-use crate::config::listen_address;
+use crate::config::{listen_address, loopback_address};
 use crate::telemetry::{LogFormat, LogLevel};
 
 /// Gives task roles to programs that are no ECS tasks, by the protocol that every AWS SDK speaks.
@@ -43,7 +43,7 @@ pub enum Command {
 /// Where to listen.
 #[derive(Debug, Args)]
 pub struct Listen {
-    /// ADDRESS:PORT to listen on; port 0 lets the system choose. [default: 127.0.0.1:51679 and [::1]:51679]
+    /// ADDRESS:PORT to listen on; port 0 lets the system X
     #[arg(long, env = "TASKCREDS_LISTEN", value_delimiter = ',', value_parser = listen_address)]
     pub listen: Vec<SocketAddr>,
 }
@@ -57,6 +57,9 @@ pub struct Serve {
     /// Where to listen.
     #[command(flatten)]
     pub listen: Listen,
+    /// ADDRESS:PORT of loopback for /healthz, /readyz and /metrics. [default: none]
+    #[arg(long, env = "TASKCREDS_OPERATIONS_LISTEN", value_parser = loopback_address)]
+    pub operations_listen: Option<SocketAddr>,
 }
 
 /// `taskcreds dev`

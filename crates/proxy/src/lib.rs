@@ -11,5 +11,6 @@ pub mod config;
 pub mod failure;
 pub mod http;
 pub mod launch;
+pub mod metrics;
 pub mod stamp;
 pub mod telemetry;

@@ -1,4 +1,4 @@
-//! All cells, and the one function that calls STS: [`SessionCache::load`]. Readers and the sweep meet there.
+//! All cells, and the one function that calls STS, `SessionCache::load`. Readers and the sweep meet there.
 //!
 //! What the cache guarantees, by the numbers of the invariants in ARCHITECTURE.md: a load outlives the client that caused it
 //! (2); once a lease has ended nothing is answered with its session (6); a cell belongs to one lease and so to one whole
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Session;
-use super::cell::{Answer, SessionCell, Settled};
+use super::cell::{Answer, SessionCell, Settled, State};
 use super::policy::Freshness;
 use crate::budget::Budget;
 use crate::clock::Clock;
@@ -40,6 +40,7 @@ pub struct SessionCache {
     budget: Budget,
     freshness: Freshness,
     chance: fn() -> f64,
+    on_load: Box<OnLoad>,
     loads: TaskTracker,
     /// Wakes the sweep before its time.
     wake: Notify,
@@ -66,6 +67,9 @@ struct Entry {
     settled: Notify,
 }
 
+/// Is told of every load that STS has answered or failed to: for which task, with what outcome, after how long.
+pub type OnLoad = dyn Fn(&Task, &Settled, Duration) + Send + Sync;
+
 /// Why a request gets no session.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
@@ -89,6 +93,7 @@ impl SessionCache {
         freshness: Freshness,
         chance: fn() -> f64,
         capacity: u64,
+        on_load: Box<OnLoad>,
     ) -> Arc<Self> {
         let cells = moka::sync::Cache::builder()
             .max_capacity(capacity)
@@ -96,7 +101,7 @@ impl SessionCache {
             .eviction_policy(moka::policy::EvictionPolicy::lru())
             .build();
         let (loads, wake, trouble) = (TaskTracker::new(), Notify::new(), Mutex::default());
-        Arc::new(Self { cells, sts, clock, budget, freshness, chance, loads, wake, trouble })
+        Arc::new(Self { cells, sts, clock, budget, freshness, chance, on_load, loads, wake, trouble })
     }
 
     /// The session of a task: at once when it is there, else after its load, and never later than
@@ -133,6 +138,20 @@ impl SessionCache {
                 () = sleep_or_never(retry_in) => {}
             }
         }
+    }
+
+    /// How every session stands that has been asked for, in no order.
+    #[must_use]
+    pub fn states(&self) -> Vec<(Arc<Task>, State)> {
+        let now = self.clock.now();
+        let standing = self.cells.iter().filter(|(_, entry)| entry.task.lease.stands());
+        standing.map(|(_, entry)| (Arc::clone(&entry.task), entry.cell().state(now, &self.freshness))).collect()
+    }
+
+    /// How many STS calls the node could make now.
+    #[must_use]
+    pub fn budget(&self) -> u32 {
+        self.budget.available()
     }
 
     /// Has the session of a newly registered task loaded before anybody asks.
@@ -187,12 +206,13 @@ impl SessionCache {
     fn load(self: &Arc<Self>, entry: Arc<Entry>, room: Option<OwnedSemaphorePermit>) {
         let cache = Arc::clone(self);
         self.loads.spawn(async move {
-            let mut load = Load { cache: &cache, entry: &entry, outcome: None };
+            let mut load = Load { cache: &cache, entry: &entry, outcome: None, asked_at: None };
             let ask = async {
                 let _room = match room {
                     Some(room) => room,
                     None => cache.budget.wait().await,
                 };
+                load.asked_at = Some(Instant::now());
                 let call = cache.sts.assume_role(&entry.task.spec);
                 tokio::time::timeout(LOAD_TIMEOUT, call).await.unwrap_or_else(|_| {
                     let message = format!("STS did not answer within {} s", LOAD_TIMEOUT.as_secs());
@@ -262,6 +282,7 @@ struct Load<'a> {
     cache: &'a SessionCache,
     entry: &'a Entry,
     outcome: Option<Result<Session, AssumeRoleError>>,
+    asked_at: Option<Instant>,
 }
 
 impl Drop for Load<'_> {
@@ -271,13 +292,14 @@ impl Drop for Load<'_> {
             let message = "the load was broken off before STS answered";
             Err(AssumeRoleError::new(FailureKind::Unavailable, message, "try again"))
         });
-        let Self { cache, entry, .. } = self;
+        let Self { cache, entry, .. } = *self;
         let settled = entry.cell().settle(cache.clock.now(), outcome, &cache.freshness, (cache.chance)());
         entry.settled.notify_waiters();
         // A lease that has ended, a shutdown or a panic, which speaks for itself: nothing was learnt of STS.
         if !was_broken_off {
             report(&entry.task, &settled);
             cache.learn(&entry.task, &settled);
+            (cache.on_load)(&entry.task, &settled, self.asked_at.map(|at| at.elapsed()).unwrap_or_default());
         }
     }
 }

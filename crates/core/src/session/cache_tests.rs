@@ -41,6 +41,7 @@ impl Rig {
             Freshness::default(),
             || 0.5,
             10_000,
+            Box::new(|_, _, _| {}),
         );
         Self { registry: Registry::new(10_000), clock, sts, cache }
     }

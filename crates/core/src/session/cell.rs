@@ -77,6 +77,17 @@ pub enum Settled {
     },
 }
 
+/// How a session stands.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// How long the session that is served still lasts; `None` when there is none to serve.
+    pub left: Option<Duration>,
+    /// How long ago it was to be refreshed; zero when it is not due.
+    pub overdue: Duration,
+    /// How the last load failed, if no session has come since.
+    pub failure: Option<Arc<AssumeRoleError>>,
+}
+
 impl SessionCell {
     /// An empty cell. It counts as used now, so that it is loaded ahead of its first reader.
     #[must_use]
@@ -169,6 +180,17 @@ impl SessionCell {
                 self.failure = Some(Failure { error: Arc::clone(&error), retry_at, in_a_row });
                 Settled::Failed { error, in_a_row, covered }
             }
+        }
+    }
+
+    /// How things stand now.
+    #[must_use]
+    pub fn state(&self, now: SystemTime, fresh: &Freshness) -> State {
+        let current = self.session.as_ref().filter(|_| self.servable(now, fresh).is_some());
+        State {
+            left: current.map(|current| current.ends_at.duration_since(now).unwrap_or_default()),
+            overdue: current.and_then(|current| now.duration_since(current.refresh_at).ok()).unwrap_or_default(),
+            failure: self.failure.as_ref().map(|failure| Arc::clone(&failure.error)),
         }
     }
 

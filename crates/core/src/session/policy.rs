@@ -33,7 +33,7 @@ impl Default for Freshness {
 const REFRESH: std::ops::Range<f64> = 0.45..0.58;
 
 /// A number in `0.0..1.0` that is far from the last ones: a Weyl sequence with the golden ratio from a random start. Sessions born
-/// together spread evenly over [`REFRESH`], where independent random numbers would bunch (64 of 2,000 in the busiest ten seconds of
+/// together are refreshed evenly apart, where independent random numbers would bunch (64 of 2,000 in the busiest ten seconds of
 /// 468, at 43 on average).
 #[must_use]
 pub fn spread() -> f64 {

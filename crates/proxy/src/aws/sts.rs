@@ -77,6 +77,14 @@ impl Sts {
         Self { base, credentials, client: OnceCell::new(), hour_at_most }
     }
 
+    /// Resolves the proxy's own credentials, as a call would; asks nothing of STS.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub async fn check_base_credentials(&self) -> Result<(), AssumeRoleError> {
+        self.credentials.provide().await.map(drop)
+    }
+
     async fn client(&self) -> &Client {
         self.client
             .get_or_init(|| async {

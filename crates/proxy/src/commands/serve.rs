@@ -33,11 +33,15 @@ pub(super) async fn run(flags: cli::Serve, environment: &HashMap<String, String>
     if !flags.listen.listen.is_empty() {
         config.listen = flags.listen.listen;
     }
+    config.operations_listen = flags.operations_listen.or(config.operations_listen);
     let made_ids = std::mem::take(&mut config.made_ids);
     let fixed = Fixed::of(&config);
     let proxy = Proxy::start(config, Base::Chain, environment)?;
     let addresses = proxy.addresses();
     say_listening(&addresses);
+    if let Some(address) = proxy.operations_address() {
+        say(format!("operations at http://{address}"));
+    }
     say_made(&made_ids, &addresses);
     let endpoint = Arc::clone(proxy.endpoint());
     let mut file = ConfigFile { path: flags.config, seen, made_ids, fixed, addresses, endpoint };
@@ -108,7 +112,9 @@ impl ConfigFile {
     /// Takes the file's tasks over, or keeps the last good ones and says everything that is wrong.
     fn reload(&mut self) {
         self.seen = Stamp::of(&self.path);
-        if let Err(error) = self.try_reload() {
+        let outcome = self.try_reload();
+        self.endpoint.metrics.reloaded(outcome.is_ok());
+        if let Err(error) = outcome {
             for fault in &error.0 {
                 tracing::error!("the configuration was not reloaded, the last good one stays in force: {fault}");
             }

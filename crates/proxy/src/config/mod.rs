@@ -23,6 +23,8 @@ pub const MAX_TASKS: usize = 4_096;
 pub struct Config {
     /// Where the credentials endpoint listens. Empty: 127.0.0.1 and, where the machine has it, ::1 on [`DEFAULT_PORT`].
     pub listen: Vec<SocketAddr>,
+    /// Where `/healthz`, `/readyz` and `/metrics` are; nowhere by default.
+    pub operations_listen: Option<SocketAddr>,
     /// Names that `Host` may have beside the protocol's own.
     pub allowed_hosts: Vec<String>,
     /// How many STS calls the node may make.
@@ -80,6 +82,9 @@ impl Config {
                 .into_iter()
                 .filter_map(|address| address.parse(faults, |text| listen_address(&text)))
                 .collect();
+            config.operations_listen = root
+                .string("operations_listen", faults)
+                .and_then(|address| address.parse(faults, |text| loopback_address(&text)));
             config.allowed_hosts = root
                 .strings("allowed_hosts", faults)
                 .unwrap_or_default()
@@ -161,6 +166,19 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
         return Err("would be reached by every neighbour: name the address of one interface".to_owned());
     }
     Ok(address)
+}
+
+/// Parses an address of loopback.
+///
+/// # Errors
+/// What is wrong.
+pub fn loopback_address(text: &str) -> Result<SocketAddr, String> {
+    let address = listen_address(text)?;
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err("must be an address of loopback, as 127.0.0.1:51680".to_owned())
+    }
 }
 
 fn allowed_host(text: &str) -> Result<String, String> {

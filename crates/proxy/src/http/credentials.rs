@@ -1,6 +1,5 @@
 //! The way of a request: guard → registry → session → answer. A straight line.
 
-use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -11,9 +10,11 @@ use http::{HeaderValue, Response, header};
 use http_body_util::Full;
 use taskcreds_core::{Arrival, Registry, SessionCache};
 
+use super::Answer;
 use super::error::Fault;
 use super::guard::{self, AllowedHosts};
 use super::wire;
+use crate::metrics::Metrics;
 
 /// The credentials endpoint: everything that an answer is made of.
 pub struct Endpoint {
@@ -23,18 +24,21 @@ pub struct Endpoint {
     pub sessions: Arc<SessionCache>,
     /// The names that `Host` may have.
     pub hosts: AllowedHosts,
+    /// Counts the answers.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Answer for Endpoint {
+    /// Within [`Freshness::patience`](taskcreds_core::Freshness::patience) plus what the machine needs.
+    async fn answer(&self, request: Parts, arrival: Arrival) -> Response<Full<Bytes>> {
+        let answer = AssertUnwindSafe(self.credentials(&request, arrival)).catch_unwind().await;
+        let response = answer.unwrap_or_else(|_| Err(defect())).unwrap_or_else(|fault| fault.response());
+        self.metrics.answered(response.status());
+        response
+    }
 }
 
 impl Endpoint {
-    /// Answers one request; within [`Freshness::patience`](taskcreds_core::Freshness::patience) plus what the machine needs.
-    ///
-    /// # Errors
-    /// None: every trouble is an answer.
-    pub async fn answer(&self, request: Parts, arrival: Arrival) -> Result<Response<Full<Bytes>>, Infallible> {
-        let answer = AssertUnwindSafe(self.credentials(&request, arrival)).catch_unwind().await;
-        Ok(answer.unwrap_or_else(|_| Err(defect())).unwrap_or_else(|fault| fault.response()))
-    }
-
     async fn credentials(&self, request: &Parts, arrival: Arrival) -> Result<Response<Full<Bytes>>, Fault> {
         let asked = guard::check(request, &self.hosts)?;
         let version = asked.version;

@@ -76,6 +76,16 @@ pub fn check<'a>(request: &'a Parts, hosts: &AllowedHosts) -> Result<Asked<'a>, 
     Ok(Asked { version, id, token })
 }
 
+/// The part of the table that keeps browsers and proxies out, for an endpoint with other paths.
+///
+/// # Errors
+/// The [`Fault`] of the first rule that it breaks.
+pub fn no_browser(request: &Parts, hosts: &AllowedHosts) -> Result<(), Fault> {
+    no_body(&request.headers)?;
+    host(&request.headers, hosts)?;
+    refused_headers(&request.headers)
+}
+
 /// The value of a header that may be there once.
 fn one(headers: &HeaderMap, name: header::HeaderName) -> Result<Option<&[u8]>, ()> {
     let mut values = headers.get_all(name).iter();

@@ -6,15 +6,21 @@
 pub mod credentials;
 pub mod error;
 pub mod guard;
+pub mod operations;
 mod stream;
 pub mod wire;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Response;
+use http::request::Parts;
+use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use taskcreds_core::Arrival;
@@ -22,7 +28,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use credentials::Endpoint;
 use stream::Stream;
 
 /// Connections that the kernel completes before they are accepted.
@@ -37,6 +42,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 const GRACE: Duration = Duration::from_secs(5);
 /// Where `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` is resolved to by every SDK.
 pub const LINK_LOCAL: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 2);
+
+/// What a listener answers with: the credentials endpoint or the operations endpoint.
+pub trait Answer: Send + Sync + 'static {
+    /// Answers one request; every trouble is an answer.
+    fn answer(&self, request: Parts, arrival: Arrival) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+}
 
 /// Binds one address of the endpoint.
 ///
@@ -61,8 +72,8 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Answers requests on one listener until told to stop; then finishes what is under way, for at most [`GRACE`].
-pub async fn run(listener: TcpListener, endpoint: Arc<Endpoint>, stop: CancellationToken) {
+/// Answers requests on one listener until told to stop; then finishes what is under way, for at most five seconds.
+pub async fn run(listener: TcpListener, endpoint: Arc<impl Answer>, stop: CancellationToken) {
     let connections = TaskTracker::new();
     let mut is_failing = false;
     loop {
@@ -92,7 +103,7 @@ pub async fn run(listener: TcpListener, endpoint: Arc<Endpoint>, stop: Cancellat
     }
 }
 
-async fn connection(stream: TcpStream, endpoint: Arc<Endpoint>, stop: CancellationToken) {
+async fn connection(stream: TcpStream, endpoint: Arc<impl Answer>, stop: CancellationToken) {
     let arrival = arrival(&stream);
     let answering = Arc::new(AtomicBool::new(false));
     let stream = Stream::new(stream, Arc::clone(&answering));
@@ -100,7 +111,7 @@ async fn connection(stream: TcpStream, endpoint: Arc<Endpoint>, stop: Cancellati
         answering.store(true, Ordering::Relaxed);
         let (parts, _) = request.into_parts();
         let endpoint = &endpoint;
-        async move { endpoint.answer(parts, arrival).await }
+        async move { Ok::<_, Infallible>(endpoint.answer(parts, arrival).await) }
     });
     let mut connection = http1::Builder::new()
         .half_close(true)

@@ -50,6 +50,8 @@ fn blocks(page: &str) -> Vec<Block> {
 fn every_block_of_the_readme_and_the_docs_does_what_it_says() {
     let Some(venv) = skip::unless("the blocks of the docs", python::venv()) else { return };
     let _port = PORT_51679.lock().unwrap_or_else(PoisonError::into_inner);
+    let free = std::net::TcpListener::bind("127.0.0.1:51679").map_err(|error| format!("127.0.0.1:51679: {error}"));
+    let Some(()) = skip::unless("the blocks of the docs", free.map(drop)) else { return };
     let sts = Sts::new();
     let pages = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let pages = pages.chain([root().join("README.md"), root().join("CONTRIBUTING.md")]);

@@ -64,7 +64,7 @@ impl Answer {
         let length: usize = if has_body { length.expect("every answer tells its length once") } else { 0 };
         let body = bytes.get(end + 4..end + 4 + length)?;
         answer.body = String::from_utf8(body.to_vec()).expect("a body is text");
-        if status == 200 && has_body {
+        if status == 200 && has_body && answer.header("content-type") == Some("application/json") {
             secrets::remember_session(&answer.json());
         }
         Some((answer, end + 4 + length))

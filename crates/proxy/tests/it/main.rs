@@ -13,6 +13,7 @@ mod exec;
 mod gate;
 mod http;
 mod netns;
+mod operations;
 mod python;
 mod reload;
 mod rig;

@@ -35,6 +35,13 @@ impl Sts {
         Self { emulator, key, endpoint, running }
     }
 
+    /// The key of one more caller.
+    pub(crate) fn another_key(&self) -> AccessKey {
+        let key = self.emulator.add_caller(&format!("arn:aws:iam::{ACCOUNT}:user/another")).unwrap();
+        secrets::remember(Kind::BaseSecret, &key.secret_access_key);
+        key
+    }
+
     /// What a proxy needs to ask this STS.
     pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
         self.environment_at(&self.endpoint)

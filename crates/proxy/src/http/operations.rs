@@ -1,0 +1,94 @@
+//! What the operator's machinery asks, on a loopback listener of its own: is it alive, is it ready, how is it doing.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/healthz` | 200 while the program runs |
+//! | `/readyz` | 200, or 503 with the reasons as JSON |
+//! | `/metrics` | OpenMetrics text |
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use http_body_util::Full;
+use serde::Serialize;
+use taskcreds_core::{Arrival, SessionCache};
+
+use super::Answer;
+use super::guard::{self, AllowedHosts};
+use crate::aws::Sts;
+use crate::metrics::Metrics;
+
+/// The operations endpoint: everything that its answers are made of.
+pub struct Operations {
+    /// Resolves the base credentials.
+    pub sts: Arc<Sts>,
+    /// The sessions.
+    pub sessions: Arc<SessionCache>,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// The names that `Host` may have.
+    pub hosts: AllowedHosts,
+}
+
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    reasons: Vec<Reason>,
+}
+
+/// Why the proxy is not ready.
+#[derive(Serialize)]
+struct Reason {
+    check: &'static str,
+    message: String,
+}
+
+impl Answer for Operations {
+    async fn answer(&self, request: Parts, _: Arrival) -> Response<Full<Bytes>> {
+        if let Err(fault) = guard::no_browser(&request, &self.hosts) {
+            return fault.response();
+        }
+        match (&request.method, request.uri.path()) {
+            (&Method::GET | &Method::HEAD, "/healthz") => text(StatusCode::OK, "text/plain; charset=utf-8", "alive\n"),
+            (&Method::GET | &Method::HEAD, "/readyz") => {
+                let readiness = self.readiness().await;
+                let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+                text(status, "application/json", serde_json::to_vec(&readiness).unwrap_or_default())
+            }
+            (&Method::GET | &Method::HEAD, "/metrics") => text(
+                StatusCode::OK,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                self.metrics.text(&self.sessions),
+            ),
+            (&Method::GET | &Method::HEAD, _) => super::error::Fault::Path.response(),
+            _ => super::error::Fault::Method.response(),
+        }
+    }
+}
+
+impl Operations {
+    /// Able to serve: the base credentials resolve and the last reload was taken.
+    async fn readiness(&self) -> Readiness {
+        let mut reasons = Vec::new();
+        if let Err(error) = self.sts.check_base_credentials().await {
+            reasons.push(Reason { check: "base_credentials", message: error.to_string() });
+        }
+        if !self.metrics.last_reload_was_taken() {
+            let message =
+                "the configuration file has faults and the last good one is in force; the log has them".to_owned();
+            reasons.push(Reason { check: "config", message });
+        }
+        Readiness { ready: reasons.is_empty(), reasons }
+    }
+}
+
+fn text(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
