@@ -42,8 +42,10 @@ pub struct NewTask {
 pub struct Reconciled {
     /// New registrations, those that replace a changed one included.
     pub added: Vec<Arc<Task>>,
-    /// How many are as they were.
+    /// How many are as they were, their tokens apart.
     pub kept: usize,
+    /// How many of these have another token; the one before it stays valid.
+    pub new_tokens: usize,
     /// How many have ended, those that were replaced included.
     pub ended: usize,
 }
@@ -140,8 +142,10 @@ impl Registry {
             }
             let task = match tasks.by_id.get(&id) {
                 Some(old) if old.is_same_but_for_tokens(&new) => {
+                    let task = old.with_tokens(&new.tokens);
                     outcome.kept += 1;
-                    old.with_tokens(&new.tokens)
+                    outcome.new_tokens += usize::from(!Arc::ptr_eq(&task, old));
+                    task
                 }
                 _ => {
                     let task = Arc::new(Task::begin(new));
@@ -178,10 +182,11 @@ impl Registry {
     pub fn authenticate(&self, id: &str, token: &[u8], arrival: Arrival) -> Result<Arc<Task>, Refusal> {
         let digest = IdDigest::of(id);
         let task = self.read().by_id.get(&digest).map(Arc::clone).ok_or(Refusal::Unknown)?;
-        if task.tokens.is_empty() {
+        let always = task.token_rule == TokenRule::Always;
+        if task.tokens.is_empty() && !always {
             return Ok(task);
         }
-        let demanded = task.token_rule == TokenRule::Always || arrival == Arrival::Elsewhere;
+        let demanded = always || arrival == Arrival::Elsewhere;
         match token {
             [] if demanded => Err(Refusal::TokenMissing),
             [] => Ok(task),
@@ -251,6 +256,13 @@ mod tests {
     }
 
     #[test]
+    fn a_task_that_always_demands_a_token_and_has_none_is_open_to_nobody() {
+        let (registry, id) = registered(|new| new.token_rule = TokenRule::Always);
+        assert_eq!(outcome(&registry, &id, "", Arrival::Elsewhere), Some(Refusal::TokenMissing));
+        assert_eq!(outcome(&registry, &id, "any", Arrival::Elsewhere), Some(Refusal::TokenWrong));
+    }
+
+    #[test]
     fn the_previous_token_is_accepted_beside_the_present_one() {
         let (registry, id) = registered(|new| new.tokens = ["now", "before"].map(|t| Token::new(t).unwrap()).into());
         for (token, refusal) in [("now", None), ("before", None), ("never", Some(Refusal::TokenWrong))] {
@@ -300,7 +312,7 @@ mod tests {
         let task = new_task("web");
         registry.reconcile(vec![with("one", &task)]).unwrap();
         let outcome = registry.reconcile(vec![with("two", &task)]).unwrap();
-        assert_eq!((outcome.added.len(), outcome.kept, outcome.ended), (0, 1, 0));
+        assert_eq!((outcome.added.len(), outcome.kept, outcome.ended, outcome.new_tokens), (0, 1, 0, 1));
         let accepts =
             |token: &str| registry.authenticate(task.id.expose(), token.as_bytes(), Arrival::Elsewhere).is_ok();
         assert!(accepts("one") && accepts("two"));

@@ -83,6 +83,9 @@ impl RoleArn {
             return Err(Invalid::new(WHAT, format!("must have the form {FORM}")));
         };
         check("role name", name, 1..=64, is_name_char, NAME_CHARS)?;
+        if arn.resource.contains("arn:") {
+            return Err(Invalid::new(WHAT, "holds a second ARN: separate several by spaces"));
+        }
         let plain = |c: char| c.is_ascii_graphic() && c != '"' && c != '\\';
         check(WHAT, &text, 20..=2048, plain, "printable ASCII without spaces, quotation marks and backslashes")?;
         Ok(Self(text))
@@ -313,6 +316,7 @@ mod tests {
             "arn:aws:iam::111122223333:role/a\"b/web",
             "arn:aws:iam::111122223333:role/a\\b/web",
             "arn:aws:iam::111122223333:role/é",
+            "arn:aws:iam::111122223333:role/a,b=arn:aws:iam::111122223333:role/b",
             "arn:amazon:iam::111122223333:role/web",
         ] {
             assert!(RoleArn::new(bad).is_err(), "{bad}");

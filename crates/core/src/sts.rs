@@ -17,7 +17,7 @@ pub trait AssumeRole: Send + Sync + 'static {
 
 /// Why there is no session. `Display` is what the log keeps; [`told`](AssumeRoleError::told) is what the caller gets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {message}{}; {remedy}", .code.as_deref().unwrap_or("no answer from STS"), request(.request_id.as_deref()))]
+#[error("{}: {message}{}; {remedy}", .code.as_deref().unwrap_or(.kind.without_code()), request(.request_id.as_deref()))]
 pub struct AssumeRoleError {
     /// What kind of failure it is, which decides when to try again.
     pub kind: FailureKind,
@@ -47,12 +47,7 @@ impl AssumeRoleError {
     /// What the caller is told: STS's code and what to do, without STS's own words, which name the proxy's principal.
     #[must_use]
     pub fn told(&self) -> String {
-        let cause = self.code.as_deref().unwrap_or(match self.kind {
-            FailureKind::Refused => "STS refused",
-            FailureKind::Throttled => "STS is throttling",
-            FailureKind::Unavailable => "STS is unavailable",
-            FailureKind::BaseCredentials => "the proxy has no valid AWS credentials of its own",
-        });
+        let cause = self.code.as_deref().unwrap_or(self.kind.without_code());
         format!("{cause}; {}", self.remedy)
     }
 }
@@ -68,4 +63,16 @@ pub enum FailureKind {
     Unavailable,
     /// The proxy's own credentials are missing, expired or wrong.
     BaseCredentials,
+}
+
+impl FailureKind {
+    /// What is said where STS has given no code.
+    fn without_code(self) -> &'static str {
+        match self {
+            Self::Refused => "STS refused",
+            Self::Throttled => "STS is throttling",
+            Self::Unavailable => "STS is unavailable",
+            Self::BaseCredentials => "the proxy has no valid AWS credentials of its own",
+        }
+    }
 }

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::FalseyValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use taskcreds_core::RoleArn;
 
 use crate::config::{listen_address, loopback_address};
@@ -64,6 +65,8 @@ pub struct Serve {
 
 /// `taskcreds dev`
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  taskcreds dev\n  \
+                        taskcreds dev --role web=arn:aws:iam::111122223333:role/web --role db=arn:aws:iam::111122223333:role/db")]
 pub struct Dev {
     /// A role to serve, as NAME=ARN; any number of times (in the variable, separated by spaces). [default: one demo role]
     #[arg(long = "role", env = "TASKCREDS_ROLES", value_delimiter = ' ', value_parser = named_role)]
@@ -72,8 +75,11 @@ pub struct Dev {
     #[arg(long, env = "TASKCREDS_CONFIG")]
     pub config: Option<PathBuf>,
     /// Take sessions from the real STS, through your own profile, instead of from the embedded one.
-    #[arg(long, env = "TASKCREDS_AWS")]
+    #[arg(long, env = "TASKCREDS_AWS", value_parser = FalseyValueParser::new())]
     pub aws: bool,
+    /// Whether the sessions of --role carry session tags, for which the role must allow sts:TagSession.
+    #[arg(long, env = "TASKCREDS_SESSION_TAGS", value_enum, default_value_t)]
+    pub session_tags: SessionTagging,
     /// Where to listen.
     #[command(flatten)]
     pub listen: Listen,
@@ -81,16 +87,34 @@ pub struct Dev {
 
 /// `taskcreds exec`
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "taskcreds exec [OPTIONS] -- CMD [ARGS]...",
+    after_help = "Examples:\n  taskcreds exec --emulate -- aws sts get-caller-identity\n  \
+                  taskcreds exec --role arn:aws:iam::111122223333:role/web -- ./my-program --its-flag"
+)]
 pub struct Exec {
     /// The role to run as; needed unless --emulate is given.
     #[arg(long, env = "TASKCREDS_ROLE")]
     pub role: Option<RoleArn>,
     /// Use the embedded STS: no AWS account needed. CMD gets its address as AWS_ENDPOINT_URL_STS.
-    #[arg(long, env = "TASKCREDS_EMULATE")]
+    #[arg(long, env = "TASKCREDS_EMULATE", value_parser = FalseyValueParser::new())]
     pub emulate: bool,
+    /// Whether the session carries session tags, for which the role must allow sts:TagSession.
+    #[arg(long, env = "TASKCREDS_SESSION_TAGS", value_enum, default_value_t)]
+    pub session_tags: SessionTagging,
     /// The command to run and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+/// Whether a session carries the tags that tell its task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SessionTagging {
+    /// Always: without sts:TagSession the role is refused.
+    #[default]
+    Required,
+    /// Never.
+    Off,
 }
 
 /// `taskcreds check`
@@ -100,7 +124,7 @@ pub struct Check {
     #[arg(long, env = "TASKCREDS_CONFIG")]
     pub config: PathBuf,
     /// Assume each role once and tell what STS says.
-    #[arg(long, env = "TASKCREDS_ASSUME")]
+    #[arg(long, env = "TASKCREDS_ASSUME", value_parser = FalseyValueParser::new())]
     pub assume: bool,
 }
 

@@ -59,16 +59,16 @@ pub struct Launch {
     uri: (&'static str, String),
     token: Token,
     token_file: PathBuf,
-    emulator: Option<Emulated>,
+    surroundings: Surroundings,
 }
 
-/// Where the embedded STS is, and in which region it pretends to be.
-#[derive(Clone, Debug)]
-pub struct Emulated {
-    /// `http://127.0.0.1:PORT`
-    pub endpoint: String,
-    /// For programs that have none set.
-    pub region: String,
+/// What else a program must know, whichever task it is.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// The region to set, where the program would otherwise have none or lose it with a hidden profile.
+    pub region: Option<String>,
+    /// The embedded STS, `http://127.0.0.1:PORT`, where it is used.
+    pub embedded_sts: Option<String>,
 }
 
 /// The variable and the value that lead to a task's credentials: the full URI where one of the addresses is loopback, the relative one
@@ -97,7 +97,7 @@ impl Launch {
         token: Token,
         folder: &Path,
         name: &str,
-        emulator: Option<Emulated>,
+        surroundings: Surroundings,
     ) -> Result<Self, Failure> {
         let token_file = folder.join(name);
         let mut options = std::fs::File::options();
@@ -107,7 +107,7 @@ impl Launch {
         options.open(&token_file).and_then(|mut file| file.write_all(token.expose().as_bytes())).map_err(|error| {
             Failure::software(&format!("cannot write the token to {}", token_file.display()), error)
         })?;
-        Ok(Self { uri: uri(listening, id), token, token_file, emulator })
+        Ok(Self { uri: uri(listening, id), token, token_file, surroundings })
     }
 
     /// The variables to set, given those that are set already.
@@ -119,18 +119,20 @@ impl Launch {
         let given = |name: &str| environment.get(name).filter(|value| !value.is_empty());
         for name in ["NO_PROXY", "no_proxy"] {
             let already = given(name).or_else(|| given("NO_PROXY")).or_else(|| given("no_proxy"));
-            set.push((name, already.map_or_else(|| NO_PROXY.to_owned(), |already| format!("{already},{NO_PROXY}"))));
+            let exempt = match already {
+                Some(already) if already.contains(NO_PROXY) => already.clone(),
+                Some(already) => format!("{already},{NO_PROXY}"),
+                None => NO_PROXY.to_owned(),
+            };
+            set.push((name, exempt));
         }
-        let region = given("AWS_REGION").or_else(|| given("AWS_DEFAULT_REGION")).cloned();
-        let region = region.or_else(|| default_profile_region(environment));
-        let emulated = self.emulator.as_ref();
-        // Python reads the second, everybody else the first; and a hidden profile cannot tell it any more.
-        if let Some(region) = region.or_else(|| Some(emulated?.region.clone())) {
+        if let Some(region) = &self.surroundings.region {
+            // Python reads the second, everybody else the first.
             set.push(("AWS_REGION", region.clone()));
-            set.push(("AWS_DEFAULT_REGION", region));
+            set.push(("AWS_DEFAULT_REGION", region.clone()));
         }
-        if let Some(emulated) = emulated {
-            set.push(("AWS_ENDPOINT_URL_STS", emulated.endpoint.clone()));
+        if let Some(endpoint) = &self.surroundings.embedded_sts {
+            set.push(("AWS_ENDPOINT_URL_STS", endpoint.clone()));
         }
         set
     }
@@ -139,7 +141,7 @@ impl Launch {
     #[must_use]
     pub fn removed(&self) -> Vec<&'static str> {
         let own = self.uri.0;
-        let emulator = self.emulator.iter().flat_map(|_| AGAINST_EMULATOR);
+        let emulator = self.surroundings.embedded_sts.iter().flat_map(|_| AGAINST_EMULATOR);
         OUTRANKING.into_iter().filter(|name| *name != own).chain(emulator).collect()
     }
 }
@@ -166,10 +168,8 @@ pub fn is_local(address: SocketAddr) -> bool {
 /// endpoint: the variable that names the file, and the file.
 #[must_use]
 pub fn default_profiles(environment: &HashMap<String, String>) -> Vec<(&'static str, PathBuf)> {
-    let gives_credentials = |file: &PathBuf| {
-        let settings = default_settings(file);
-        settings.iter().any(|(key, _)| CREDENTIAL_SETTINGS.contains(&key.as_str()))
-    };
+    let gives_credentials =
+        |file: &PathBuf| default_settings(file).iter().any(|key| CREDENTIAL_SETTINGS.contains(&key.as_str()));
     SHARED_FILES
         .into_iter()
         .filter_map(|(variable, name)| Some((variable, shared_file(environment, variable, name)?)))
@@ -186,24 +186,16 @@ fn shared_file(environment: &HashMap<String, String>, variable: &str, name: &str
     set.or_else(|| Some(Path::new(home?).join(".aws").join(name)))
 }
 
-fn default_profile_region(environment: &HashMap<String, String>) -> Option<String> {
-    let settings = default_settings(&shared_file(environment, "AWS_CONFIG_FILE", "config")?);
-    settings.into_iter().find(|(key, _)| key == "region").map(|(_, region)| region)
-}
-
-/// The settings of the default profile; none where the file cannot be read.
-fn default_settings(file: &Path) -> Vec<(String, String)> {
-    settings_of_default(&std::fs::read_to_string(file).unwrap_or_default())
-}
-
-fn settings_of_default(ini: &str) -> Vec<(String, String)> {
+/// The names of the default profile's settings; none where the file cannot be read.
+fn default_settings(file: &Path) -> Vec<String> {
+    let ini = std::fs::read_to_string(file).unwrap_or_default();
     let (mut settings, mut in_default) = (Vec::new(), false);
     for line in ini.lines().map(str::trim) {
         if let Some(section) = line.strip_prefix('[') {
             let name = section.split(']').next().unwrap_or_default().trim();
             in_default = name == "default" || name.strip_prefix("profile").is_some_and(|name| name.trim() == "default");
-        } else if in_default && let Some((key, value)) = line.split_once('=') {
-            settings.push((key.trim().to_ascii_lowercase(), value.trim().to_owned()));
+        } else if in_default && let Some((key, _)) = line.split_once('=') {
+            settings.push(key.trim().to_ascii_lowercase());
         }
     }
     settings
@@ -213,12 +205,12 @@ fn settings_of_default(ini: &str) -> Vec<(String, String)> {
 mod tests {
     use super::*;
 
-    fn launch(listening: &[&str], emulator: Option<Emulated>) -> (Launch, tempfile::TempDir) {
+    fn launch(listening: &[&str], surroundings: Surroundings) -> (Launch, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let listening: Vec<SocketAddr> = listening.iter().map(|address| address.parse().unwrap()).collect();
         let id = CredentialsId::new("0d9e1c52-6a0b-4f0e-8f7e-6f2f5b1a9c33").unwrap();
         let launch =
-            Launch::new(&listening, &id, Token::new("tok").unwrap(), folder.path(), "token", emulator).unwrap();
+            Launch::new(&listening, &id, Token::new("tok").unwrap(), folder.path(), "token", surroundings).unwrap();
         (launch, folder)
     }
 
@@ -235,7 +227,7 @@ mod tests {
             (&["169.254.170.2:80"], None, Some(path.to_owned())),
             (&["169.254.170.2:80", "127.0.0.1:8"], Some(format!("http://127.0.0.1:8{path}")), None),
         ] {
-            let (launch, _folder) = launch(listening, None);
+            let (launch, _folder) = launch(listening, Surroundings::default());
             let set = launch.set(&HashMap::new());
             assert_eq!(get(&set, "AWS_CONTAINER_CREDENTIALS_FULL_URI"), full);
             assert_eq!(get(&set, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"), relative);
@@ -247,7 +239,7 @@ mod tests {
 
     #[test]
     fn the_token_is_given_as_variable_and_as_a_file_without_a_line_end() {
-        let (launch, _folder) = launch(&["127.0.0.1:8"], None);
+        let (launch, _folder) = launch(&["127.0.0.1:8"], Surroundings::default());
         let set = launch.set(&HashMap::new());
         let file = get(&set, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").unwrap();
         assert_eq!(std::fs::read_to_string(file).unwrap(), "tok");
@@ -256,7 +248,7 @@ mod tests {
 
     #[test]
     fn no_proxy_is_extended_and_not_replaced() {
-        let (launch, _folder) = launch(&["127.0.0.1:8"], None);
+        let (launch, _folder) = launch(&["127.0.0.1:8"], Surroundings::default());
         let set = launch.set(&HashMap::from([("no_proxy".to_owned(), "corp.example".to_owned())]));
         for name in ["NO_PROXY", "no_proxy"] {
             assert_eq!(get(&set, name).unwrap(), format!("corp.example,{NO_PROXY}"));
@@ -264,14 +256,14 @@ mod tests {
     }
 
     #[test]
-    fn the_embedded_sts_brings_its_endpoint_and_a_region_where_none_is_set() {
-        let emulated = || Some(Emulated { endpoint: "http://127.0.0.1:7".into(), region: "us-east-1".into() });
-        let (launch, _folder) = launch(&["127.0.0.1:8"], emulated());
+    fn the_embedded_sts_brings_its_endpoint_and_a_region() {
+        let embedded_sts = Some("http://127.0.0.1:7".to_owned());
+        let surroundings = Surroundings { embedded_sts, region: Some("us-east-1".to_owned()) };
+        let (launch, _folder) = launch(&["127.0.0.1:8"], surroundings);
         let set = launch.set(&HashMap::new());
         assert_eq!(get(&set, "AWS_ENDPOINT_URL_STS").unwrap(), "http://127.0.0.1:7");
         assert_eq!(get(&set, "AWS_REGION").unwrap(), "us-east-1");
-        let set = launch.set(&HashMap::from([("AWS_DEFAULT_REGION".to_owned(), "eu-west-1".to_owned())]));
-        assert_eq!(get(&set, "AWS_REGION").unwrap(), "eu-west-1");
+        assert_eq!(get(&set, "AWS_DEFAULT_REGION").unwrap(), "us-east-1");
         assert!(launch.removed().contains(&"AWS_USE_FIPS_ENDPOINT"));
     }
 
@@ -283,19 +275,18 @@ mod tests {
             ("AWS_CONFIG_FILE".to_owned(), file.display().to_string()),
             ("HOME".to_owned(), folder.path().display().to_string()),
         ]);
-        for (ini, found, region) in [
-            ("[default]\naws_access_key_id = x\n", true, None),
-            ("[default]\nregion = x\n", false, Some("x")),
-            ("[profile default]\nsso_session=x\nregion=y", true, Some("y")),
-            ("[ default ]\nCredential_Process=x\n", true, None),
-            ("[other]\naws_access_key_id = x\n[default]\nregion=y", false, Some("y")),
-            ("[default]\noutput=y\n[other]\naws_access_key_id = x\nregion = z", false, None),
-            ("", false, None),
+        for (ini, found) in [
+            ("[default]\naws_access_key_id = x\n", true),
+            ("[default]\nregion = x\n", false),
+            ("[profile default]\nsso_session=x\nregion=y", true),
+            ("[ default ]\nCredential_Process=x\n", true),
+            ("[other]\naws_access_key_id = x\n[default]\nregion=y", false),
+            ("[default]\noutput=y\n[other]\naws_access_key_id = x\nregion = z", false),
+            ("", false),
         ] {
             std::fs::write(&file, ini).unwrap();
             let expected = if found { vec![("AWS_CONFIG_FILE", file.clone())] } else { Vec::new() };
             assert_eq!(default_profiles(&environment), expected, "{ini}");
-            assert_eq!(default_profile_region(&environment).as_deref(), region, "{ini}");
         }
     }
 }

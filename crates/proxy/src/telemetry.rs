@@ -50,9 +50,14 @@ impl From<LogLevel> for LevelFilter {
 }
 
 /// Begins to log. A second call in one process changes nothing.
-pub fn start(level: LogLevel, format: LogFormat) {
+///
+/// `of_loads` is for what is said of single loads, which a command that fails for one says itself.
+pub fn start(level: LogLevel, of_loads: LogLevel, format: LogFormat) {
     let own = LevelFilter::from(level);
-    let filter = Targets::new().with_default(own.min(LevelFilter::ERROR)).with_target("taskcreds", own);
+    let filter = Targets::new()
+        .with_default(own.min(LevelFilter::ERROR))
+        .with_target("taskcreds", own)
+        .with_target("taskcreds_core", LevelFilter::from(of_loads));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
     let started = match format {

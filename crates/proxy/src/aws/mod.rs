@@ -6,4 +6,4 @@ mod environment;
 mod sts;
 
 pub use environment::points_at_itself;
-pub use sts::{Base, Sts};
+pub use sts::{Base, Sts, own_region_name};

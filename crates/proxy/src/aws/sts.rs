@@ -211,6 +211,11 @@ pub(super) fn own_region() -> RegionProviderChain {
         .or_else(ProfileFileRegionProvider::builder().build())
 }
 
+/// The region's name, where the environment or the profile has one.
+pub async fn own_region_name() -> Option<String> {
+    aws_config::meta::region::ProvideRegion::region(&own_region()).await.map(|region| region.to_string())
+}
+
 fn session(spec: &SessionSpec, output: &AssumeRoleOutput) -> Result<Session, AssumeRoleError> {
     let incomplete = || {
         let message = "STS answered without credentials, an assumed role or an expiration";

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use taskcreds_core::{AssumeRole, FailureKind, NewTask};
+use taskcreds_core::{AssumeRole, FailureKind, NewTask, TokenRule};
 
 use super::{config_failure, say};
 use crate::aws::{Base, Sts};
@@ -13,6 +13,7 @@ use crate::failure::{Exit, Failure};
 pub(super) async fn run(flags: cli::Check) -> Result<ExitCode, Failure> {
     let config = Config::load(&flags.config).map_err(|error| config_failure(&error))?;
     show(&config);
+    say(format!("\n{}: no faults, {} roles", flags.config.display(), config.tasks.len()));
     if flags.assume { assume(&config.tasks).await } else { Ok(ExitCode::SUCCESS) }
 }
 
@@ -28,14 +29,15 @@ fn show(config: &Config) {
     say(format!("sts = {{ calls_per_second = {}, burst = {} }}", config.budget.per_second, config.budget.burst));
     for task in &config.tasks {
         say("");
-        show_task(task);
+        let made = config.made_ids.iter().any(|made| made.task_arn == task.arn && made.role_kind == task.role_kind);
+        show_task(task, made);
     }
     for warning in &config.warnings {
         say(format!("warning: {warning}"));
     }
 }
 
-fn show_task(task: &NewTask) {
+fn show_task(task: &NewTask, id_is_made: bool) {
     let spec = &task.spec;
     say(format!("{} of {}", task.role_kind, task.arn));
     let tags: Vec<_> = spec.tags.iter().map(|tag| format!("{}={}", tag.key(), tag.value())).collect();
@@ -43,10 +45,21 @@ fn show_task(task: &NewTask) {
     let optional = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
     for (name, value) in [
         ("role", spec.role_arn.to_string()),
-        ("credentials id", format!("{} (first 8 hex digits of its SHA-256)", task.id.digest())),
+        (
+            "credentials id",
+            if id_is_made {
+                "random at each start".to_owned()
+            } else {
+                format!("{} (first 8 hex digits of its SHA-256)", task.id.digest())
+            },
+        ),
         (
             "token",
-            if task.tokens.is_empty() { "none".to_owned() } else { format!("yes, required: {:?}", task.token_rule) },
+            match (task.tokens.is_empty(), task.token_rule) {
+                (true, _) => "none".to_owned(),
+                (false, TokenRule::Loopback) => "yes, demanded everywhere but at 169.254.170.2".to_owned(),
+                (false, TokenRule::Always) => "yes, demanded everywhere".to_owned(),
+            },
         ),
         ("session name", spec.session_name.to_string()),
         ("duration", format!("{} s", spec.duration.seconds())),
@@ -81,10 +94,9 @@ async fn assume(tasks: &[NewTask]) -> Result<ExitCode, Failure> {
                 say(format!("can be assumed: {role} as {}, until {until}", session.assumed_role_arn()));
             }
             Err(error) => {
-                if error.kind == FailureKind::Refused {
-                    refused += 1
-                } else {
-                    unreached += 1
+                match error.kind {
+                    FailureKind::Refused | FailureKind::BaseCredentials => refused += 1,
+                    FailureKind::Throttled | FailureKind::Unavailable => unreached += 1,
                 }
                 say(format!("CANNOT be assumed: {role}: {error}"));
             }
@@ -93,6 +105,6 @@ async fn assume(tasks: &[NewTask]) -> Result<ExitCode, Failure> {
     match (refused, unreached) {
         (0, 0) => Ok(ExitCode::SUCCESS),
         (0, n) => Err(Failure::new(Exit::TemporaryFailure, format!("{n} of {} roles could not be tried", tasks.len()))),
-        (n, _) => Err(Failure::new(Exit::NoPermission, format!("{n} of {} roles are refused by STS", tasks.len()))),
+        (n, _) => Err(Failure::new(Exit::NoPermission, format!("{n} of {} roles cannot be assumed", tasks.len()))),
     }
 }

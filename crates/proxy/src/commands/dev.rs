@@ -8,13 +8,13 @@ use taskcreds_core::{CredentialsId, NewTask, Token};
 use tokio_util::sync::CancellationToken;
 
 use super::signals::Signals;
-use super::{config_failure, embedded, run_until_asked_to_stop, say, say_listening, task};
+use super::{config_failure, embedded, run_until_asked_to_stop, say, say_listening, task, warn_of_another_sts};
 use crate::app::Proxy;
-use crate::aws::Base;
+use crate::aws::{Base, own_region_name};
 use crate::cli;
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
-use crate::launch::{self, Emulated, Launch, default_profiles, is_local};
+use crate::launch::{self, Launch, Surroundings, default_profiles, is_local};
 
 /// What is printed for one task.
 struct Shown {
@@ -25,7 +25,7 @@ struct Shown {
 
 pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) -> Result<ExitCode, Failure> {
     let signals = Signals::listen()?;
-    let region = embedded::region(environment);
+    let region = own_region_name().await;
     let mut config = match &flags.config {
         Some(file) => Config::load(file).map_err(|error| config_failure(&error))?,
         None => Config::default(),
@@ -38,19 +38,25 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
         return Err(Failure::new(Exit::Usage, message));
     }
     for (name, role_arn) in flags.roles {
-        config.tasks.push(task::for_this_run(&name, role_arn, &region)?);
+        config.tasks.push(task::for_this_run(&name, role_arn, region.as_deref(), flags.session_tags)?);
+    }
+    if config.tasks.is_empty() && flags.aws {
+        let message = "which role? Give --role NAME=ARN of your account with --aws, or --config FILE";
+        return Err(Failure::new(Exit::Usage, message));
     }
     if config.tasks.is_empty() {
-        config.tasks.push(task::for_this_run("demo", task::demo_role()?, &region)?);
+        config.tasks.push(task::for_this_run("demo", task::demo_role()?, region.as_deref(), flags.session_tags)?);
     }
     let shown: Vec<Shown> = config.tasks.iter_mut().map(show).collect();
     let account = config.tasks.first().map_or("111122223333", |task| task.spec.role_arn.account()).to_owned();
     let stop_sts = CancellationToken::new();
-    let (base, emulated) = if flags.aws {
-        (Base::Chain, None)
+    let (base, surroundings) = if flags.aws {
+        warn_of_another_sts(environment);
+        (Base::Chain, Surroundings { region, embedded_sts: None })
     } else {
-        let (base, emulated) = embedded::start(&account, region, stop_sts.clone()).await?;
-        (base, Some(emulated))
+        let (base, endpoint) = embedded::start(&account, stop_sts.clone()).await?;
+        let region = region.or_else(|| Some(task::DEFAULT_REGION.to_owned()));
+        (base, Surroundings { region, embedded_sts: Some(endpoint) })
     };
     let proxy = Proxy::start(config, base, environment)?;
     let addresses = proxy.addresses();
@@ -58,10 +64,10 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
     say_listening(&addresses);
     for (number, task) in shown.iter().enumerate() {
         let file = format!("token-{number}");
-        let launch = Launch::new(&addresses, &task.id, task.token.clone(), folder.path(), &file, emulated.clone())?;
+        let launch = Launch::new(&addresses, &task.id, task.token.clone(), folder.path(), &file, surroundings.clone())?;
         say_lines(task, &launch, &addresses, environment);
     }
-    say_warnings(environment, emulated.as_ref());
+    say_where_sessions_come_from(&surroundings);
     run_until_asked_to_stop(proxy, signals).await;
     stop_sts.cancel();
     Ok(ExitCode::SUCCESS)
@@ -78,14 +84,24 @@ fn show(task: &mut NewTask) -> Shown {
 fn say_lines(task: &Shown, launch: &Launch, addresses: &[SocketAddr], environment: &HashMap<String, String>) {
     let set = launch.set(environment);
     let removed = launch.removed();
+    let hidden = default_profiles(environment);
     say(format!("\n# {}", task.heading));
     if addresses.contains(&SocketAddr::from((crate::http::LINK_LOCAL, 80))) {
         say(format!("# on 169.254.170.2: AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/v2/credentials/{}", task.id.expose()));
+    }
+    for (_, file) in &hidden {
+        say(format!(
+            "# The default profile in {} has credentials, which SDKs take before these: the lines hide it.",
+            file.display()
+        ));
     }
     say("# sh:");
     say(format!("unset {}", removed.join(" ")));
     for (name, value) in &set {
         say(format!("export {name}={}", sh(value)));
+    }
+    for (variable, _) in &hidden {
+        say(format!("export {variable}=/dev/null"));
     }
     say("# PowerShell:");
     let drives: Vec<_> = removed.iter().map(|name| format!("Env:{name}")).collect();
@@ -93,7 +109,11 @@ fn say_lines(task: &Shown, launch: &Launch, addresses: &[SocketAddr], environmen
     for (name, value) in &set {
         say(format!("$env:{name} = '{}'", value.replace('\'', "''")));
     }
-    say("# compose file, under the service (its containers reach this machine's loopback with `network_mode: host`):");
+    for (variable, _) in &hidden {
+        say(format!("$env:{variable} = 'NUL'"));
+    }
+    say("# compose file, under the service, whose containers share this machine's loopback:");
+    say("    network_mode: host");
     say("    environment:");
     for (name, value) in set.iter().filter(|(name, _)| *name != "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") {
         say(format!("      {name}: {}", serde_json::json!(value)));
@@ -106,21 +126,12 @@ fn sh(value: &str) -> String {
     if plain { value.to_owned() } else { format!("'{}'", value.replace('\'', r"'\''")) }
 }
 
-fn say_warnings(environment: &HashMap<String, String>, emulated: Option<&Emulated>) {
-    for (variable, file) in default_profiles(environment) {
-        say(format!(
-            "\n# Attention: the default profile in {} has credentials, which most SDKs take before these.\n\
-             # For the shell that uses these lines: export {variable}=/dev/null",
-            file.display()
-        ));
+fn say_where_sessions_come_from(surroundings: &Surroundings) {
+    match &surroundings.embedded_sts {
+        Some(endpoint) => say(format!("\n# Embedded STS at {endpoint}: no AWS account, and no other AWS service.")),
+        None => say("\n# Real STS through your own profile."),
     }
-    match emulated {
-        Some(emulated) => say(format!(
-            "\n# Embedded STS at {}: no AWS account, and no other AWS service.\n# Try, after pasting: aws sts get-caller-identity",
-            emulated.endpoint
-        )),
-        None => say("\n# Real STS through your own profile. Try, after pasting: aws sts get-caller-identity"),
-    }
+    say("# The lines hold until this program ends (Ctrl-C). Try, after pasting: aws sts get-caller-identity");
 }
 
 #[cfg(test)]

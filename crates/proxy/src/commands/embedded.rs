@@ -1,6 +1,5 @@
 //! The embedded STS, started beside the proxy.
 
-use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use taskcreds_sts_emulator::{Emulator, Options};
@@ -8,12 +7,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::aws::Base;
 use crate::failure::{Exit, Failure};
-use crate::launch::Emulated;
 
-const DEFAULT_REGION: &str = "us-east-1";
-
-/// Starts an STS on a port of loopback that the system chooses; it ends with `stop`. Its caller is a user of this account.
-pub(super) async fn start(account: &str, region: String, stop: CancellationToken) -> Result<(Base, Emulated), Failure> {
+/// Starts an STS on a port of loopback that the system chooses, and tells where; it ends with `stop`. Its caller is a user of this
+/// account.
+pub(super) async fn start(account: &str, stop: CancellationToken) -> Result<(Base, String), Failure> {
     let cannot = |error: &dyn std::fmt::Display| {
         Failure::new(Exit::Unavailable, format!("cannot start the embedded STS on 127.0.0.1: {error}"))
     };
@@ -32,11 +29,5 @@ pub(super) async fn start(account: &str, region: String, stop: CancellationToken
         access_key_id: key.access_key_id,
         secret_access_key: key.secret_access_key.into(),
     };
-    Ok((base, Emulated { endpoint, region }))
-}
-
-/// The region that is set, or the one that fits nobody worse than another.
-pub(super) fn region(environment: &HashMap<String, String>) -> String {
-    let set = |name: &str| environment.get(name).filter(|region| taskcreds_core::Region::new(region.as_str()).is_ok());
-    set("AWS_REGION").or_else(|| set("AWS_DEFAULT_REGION")).map_or_else(|| DEFAULT_REGION.to_owned(), Clone::clone)
+    Ok((base, endpoint))
 }

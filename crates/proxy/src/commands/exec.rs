@@ -10,27 +10,27 @@ use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskcreds_core::SessionError;
+use taskcreds_core::{FailureKind, SessionError};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::signals::{self, Signals};
-use super::{embedded, task};
+use super::{embedded, task, warn_of_another_sts};
 use crate::app::Proxy;
-use crate::aws::Base;
+use crate::aws::{Base, own_region_name};
 use crate::cli;
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
 use crate::http::credentials::Endpoint;
-use crate::launch::{self, Launch, default_profiles};
+use crate::launch::{self, Launch, Surroundings, default_profiles};
 
 /// How long the first session may take: a slow source of base credentials, and a second try at STS.
 const FIRST_SESSION: Duration = Duration::from_secs(20);
 
 pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
-    let region = embedded::region(environment);
+    let region = own_region_name().await;
     let role_arn = match flags.role {
         Some(role_arn) => role_arn,
         None if flags.emulate => task::demo_role()?,
@@ -41,14 +41,16 @@ pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>)
         }
     };
     let account = role_arn.account().to_owned();
-    let mut task = task::for_this_run("exec", role_arn, &region)?;
+    let mut task = task::for_this_run("exec", role_arn, region.as_deref(), flags.session_tags)?;
     let (id, token) = (task.id.clone(), task::token_of(&mut task));
     let stop = CancellationToken::new();
-    let (base, emulated) = if flags.emulate {
-        let (base, emulated) = embedded::start(&account, region, stop.clone()).await?;
-        (base, Some(emulated))
+    let (base, surroundings) = if flags.emulate {
+        let (base, endpoint) = embedded::start(&account, stop.clone()).await?;
+        let region = region.or_else(|| Some(task::DEFAULT_REGION.to_owned()));
+        (base, Surroundings { region, embedded_sts: Some(endpoint) })
     } else {
-        (Base::Chain, None)
+        warn_of_another_sts(environment);
+        (Base::Chain, Surroundings { region, embedded_sts: None })
     };
     let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
     let proxy = Proxy::start(Config { listen, tasks: vec![task], ..Config::default() }, base, environment)?;
@@ -60,7 +62,7 @@ pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>)
     }
 
     let folder = launch::private_folder()?;
-    let launch = Launch::new(&addresses, &id, token, folder.path(), "token", emulated)?;
+    let launch = Launch::new(&addresses, &id, token, folder.path(), "token", surroundings)?;
     let hidden = hide_default_profiles(environment, folder.path())?;
     let child = start(&flags.command, &launch, &hidden, environment)?;
     let status = wait(child, &mut signals).await;
@@ -81,6 +83,12 @@ async fn first_session(endpoint: &Endpoint) -> Result<(), Failure> {
     loop {
         match endpoint.sessions.get(&task).await {
             Ok(_) => return Ok(()),
+            Err(SessionError::NotReady(Some(error))) if error.kind == FailureKind::BaseCredentials => {
+                let message = format!(
+                    "your own AWS credentials do not do to assume {role}: {error}, or use --emulate to need none"
+                );
+                return Err(Failure::new(Exit::NoPermission, message));
+            }
             Err(SessionError::NotReady(_)) if Instant::now() < deadline => {}
             Err(SessionError::NotReady(None) | SessionError::Revoked) => {
                 let message = format!(
@@ -93,7 +101,12 @@ async fn first_session(endpoint: &Endpoint) -> Result<(), Failure> {
                 return Err(Failure::new(Exit::TemporaryFailure, format!("no session for {role}: {error}")));
             }
             Err(SessionError::Refused(error)) => {
-                return Err(Failure::new(Exit::NoPermission, format!("STS refuses {role}: {error}")));
+                let hint = if task.spec().tags.is_empty() {
+                    ""
+                } else {
+                    "; a role without sts:TagSession needs --session-tags off"
+                };
+                return Err(Failure::new(Exit::NoPermission, format!("STS refuses {role}: {error}{hint}")));
             }
         }
     }
@@ -139,7 +152,13 @@ fn start(
     child.envs(hidden.iter().map(|(variable, file)| (variable, file)));
     child.spawn().map_err(|error| {
         let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::NotFound } else { Exit::NotExecutable };
-        Failure::new(exit, format!("cannot run {}: {error}", program.display()))
+        let hint = match exit {
+            Exit::NotFound if program.to_string_lossy().contains(' ') => {
+                "; write the command and its arguments apart, without quotes around all of it"
+            }
+            _ => "",
+        };
+        Failure::new(exit, format!("cannot run {}: {error}{hint}", program.display()))
     })
 }
 

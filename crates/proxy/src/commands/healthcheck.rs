@@ -16,7 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) fn run(flags: &cli::Healthcheck) -> Result<ExitCode, Failure> {
     let address = flags.address;
     let unhealthy = |why: String| Failure::new(Exit::Unhealthy, format!("no healthy proxy at {address}: {why}"));
-    let answer = ask(address).map_err(|error| unhealthy(error.to_string()))?;
+    let answer =
+        ask(address).map_err(|error| unhealthy(format!("{error}; is taskcreds serving there? (--address)")))?;
     if answer.starts_with("HTTP/1.1 400 ") && answer.contains(r#""code":"NoIdInRequest""#) {
         say(format!("a taskcreds proxy answers at {address}"));
         Ok(ExitCode::SUCCESS)

@@ -29,11 +29,12 @@ use crate::telemetry::{self, LogLevel};
 /// # Errors
 /// Why it ended early.
 pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
-    let log_level = cli.log_level.unwrap_or(match cli.command {
-        Command::Exec(_) => LogLevel::Warn,
-        _ => LogLevel::Info,
-    });
-    telemetry::start(log_level, cli.log_format);
+    let (level, of_loads) = match (cli.log_level, &cli.command) {
+        (Some(level), _) => (level, level),
+        (None, Command::Exec(_)) => (LogLevel::Warn, LogLevel::Error),
+        (None, _) => (LogLevel::Info, LogLevel::Info),
+    };
+    telemetry::start(level, of_loads, cli.log_format);
     // What is no Unicode is none of the variables that are looked at here; a child still inherits it.
     let environment: HashMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -78,6 +79,16 @@ async fn run_until_asked_to_stop(proxy: Proxy, mut signals: Signals) {
             tracing::info!("stopping");
             stop.cancel();
             running.await;
+        }
+    }
+}
+
+/// Tells who wants real STS and has an environment that leads elsewhere, as after pasting lines of `dev`.
+fn warn_of_another_sts(environment: &HashMap<String, String>) {
+    for name in ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"] {
+        if let Some(endpoint) = environment.get(name).filter(|endpoint| !endpoint.is_empty()) {
+            tracing::warn!("sessions come from {name}={endpoint}, not from AWS: unset it for your own account");
+            return;
         }
     }
 }

@@ -30,12 +30,12 @@ pub(super) async fn run(flags: cli::Serve, environment: &HashMap<String, String>
     // Before the file is read, so that no change is missed.
     let seen = Stamp::of(&flags.config);
     let mut config = Config::load(&flags.config).map_err(|error| config_failure(&error))?;
+    let fixed = Fixed::of(&config);
     if !flags.listen.listen.is_empty() {
         config.listen = flags.listen.listen;
     }
     config.operations_listen = flags.operations_listen.or(config.operations_listen);
     let made_ids = std::mem::take(&mut config.made_ids);
-    let fixed = Fixed::of(&config);
     let proxy = Proxy::start(config, Base::Chain, environment)?;
     let addresses = proxy.addresses();
     say_listening(&addresses);
@@ -80,13 +80,16 @@ fn say_made(made: &[MadeId], addresses: &[SocketAddr]) {
 /// What a reload does not change.
 #[derive(PartialEq)]
 struct Fixed {
+    listen: Vec<SocketAddr>,
+    operations_listen: Option<SocketAddr>,
     allowed_hosts: Vec<String>,
     budget: taskcreds_core::BudgetLimits,
 }
 
 impl Fixed {
     fn of(config: &Config) -> Self {
-        Self { allowed_hosts: config.allowed_hosts.clone(), budget: config.budget }
+        let (listen, allowed_hosts) = (config.listen.clone(), config.allowed_hosts.clone());
+        Self { listen, operations_listen: config.operations_listen, allowed_hosts, budget: config.budget }
     }
 }
 
@@ -103,9 +106,14 @@ struct ConfigFile {
 impl ConfigFile {
     fn reload_if_changed(&mut self) {
         let now = Stamp::of(&self.path);
-        // A file that is gone for a moment, while an editor replaces it, is no change yet.
-        if now.is_some() && now != self.seen {
-            self.reload();
+        match (now, self.seen) {
+            // It may be gone for a moment only, while an editor replaces it.
+            (None, Some(_)) => {
+                tracing::warn!("{} is gone; what it said last stays in force", self.path.display());
+                self.seen = None;
+            }
+            (now, seen) if now != seen => self.reload(),
+            _ => {}
         }
     }
 
@@ -129,7 +137,9 @@ impl ConfigFile {
         let new_ids = config.keep_made_ids(&self.made_ids);
         self.made_ids = std::mem::take(&mut config.made_ids);
         if Fixed::of(&config) != self.fixed {
-            tracing::warn!("allowed_hosts and [sts] have changed: they are taken over at the next start");
+            tracing::warn!(
+                "listen, operations_listen, allowed_hosts or [sts] differ from those at the start: they are taken over at the next start"
+            );
         }
         // The file's tasks are checked against each other already; the registry holds no others.
         let outcome =
@@ -138,6 +148,12 @@ impl ConfigFile {
             self.endpoint.sessions.prefetch(task);
         }
         say_made(&new_ids, &self.addresses);
+        if outcome.new_tokens > 0 {
+            tracing::warn!(
+                tasks = outcome.new_tokens,
+                "tokens have changed; the one before stays valid beside the new one until the next change or a restart"
+            );
+        }
         let (added, kept, ended) = (outcome.added.len(), outcome.kept, outcome.ended);
         tracing::info!(added, kept, ended, "configuration reloaded");
         Ok(())

@@ -32,12 +32,12 @@ fn check(path: &Path, file: &std::fs::File) -> Result<bool, String> {
         return Ok(false);
     }
     if metadata.mode() & 0o002 != 0 {
-        return Err("can be written by everybody, who could name any role: chmod o-w it".to_owned());
+        return Err("can be written by everybody, who could so get any role: chmod o-w it".to_owned());
     }
     let user = rustix::process::geteuid().as_raw();
     if metadata.uid() != user && metadata.uid() != 0 {
         return Err(format!(
-            "belongs to user {}, who could name any role: chown it to this user or to root",
+            "belongs to user {}, who could so get any role: chown it to this user or to root",
             metadata.uid()
         ));
     }

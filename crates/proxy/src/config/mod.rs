@@ -59,6 +59,9 @@ impl Config {
         let mut config = Self::parse(&shown, &text, file.parent().unwrap_or(Path::new(".")))?;
         let holds_secrets =
             config.tasks.len() > config.made_ids.len() || config.tasks.iter().any(|task| !task.tokens.is_empty());
+        if config.tasks.is_empty() {
+            config.warnings.push(format!("{shown} has no [[task]]: there is nothing to serve"));
+        }
         if is_public && holds_secrets {
             config
                 .warnings

@@ -218,7 +218,7 @@ pub(super) fn parse<'de>(text: &'de str, faults: &mut Faults<'_>) -> Option<Sect
     match toml_span::parse(text) {
         Ok(mut root) => outermost(&mut root, faults),
         Err(error) => {
-            faults.add(error.span, "", format!("not TOML: {}", error.kind));
+            faults.add(error.span, "", format!("not TOML: {error}; texts and addresses stand in \"quotes\""));
             None
         }
     }

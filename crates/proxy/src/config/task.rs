@@ -119,6 +119,7 @@ impl Tasks {
     pub(super) fn read(&mut self, mut section: Section<'_>, defaults: &Settings, base: &Path, faults: &mut Faults<'_>) {
         let faults_before = faults.found.len();
         contradictions(&section, faults);
+        let has_token = section.has("token") || section.has("token_file");
         let arn = section.string("task_arn", faults).and_then(|arn| self.own_arn(arn, faults));
         let role_arn = parsed(&mut section, "role_arn", faults, RoleArn::new);
         let id = section.string("credentials_id", faults).and_then(|id| self.own_id(id, faults));
@@ -133,6 +134,9 @@ impl Tasks {
         let session_name = parsed(&mut section, "session_name", faults, SessionName::new);
         let tokens = tokens(&mut section, base, faults);
         let settings = Settings::read(&mut section, faults).or(defaults);
+        if settings.token_rule == Some(TokenRule::Always) && !has_token {
+            section.fault(faults, "token_required is \"always\" and there is no token; set token or token_file");
+        }
         let tags = arn.as_ref().map(|arn| self.tags(arn, &names, &settings));
         if let Some(Err(invalid)) = &tags {
             section.fault(faults, invalid);
