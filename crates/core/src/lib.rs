@@ -15,6 +15,7 @@ mod role;
 pub mod session;
 mod sts;
 mod task;
+mod task_arn;
 #[cfg(any(test, feature = "test-util"))]
 pub mod test_util;
 
@@ -32,4 +33,5 @@ pub use session::cell::{Settled, State};
 pub use session::policy::{Freshness, spread};
 pub use session::{NewSession, Session};
 pub use sts::{AssumeRole, AssumeRoleError, FailureKind, Pending};
-pub use task::{CredentialsId, IdDigest, RoleKind, Task, TaskArn, TaskNames, Token, TokenRule};
+pub use task::{CredentialsId, IdDigest, RoleKind, Task, Token, TokenRule};
+pub use task_arn::{TaskArn, TaskNames};

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::role::SessionSpec;
-use crate::task::{CredentialsId, IdDigest, RoleKind, Task, TaskArn, Token, TokenRule};
+use crate::task::{CredentialsId, IdDigest, RoleKind, Task, Token, TokenRule};
+use crate::task_arn::TaskArn;
 
 /// The registered tasks, by the digest of their credentials id.
 #[derive(Debug)]

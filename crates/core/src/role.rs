@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use crate::grammar::{Arn, Invalid, NAME_CHARS, check, is_account, is_name_char, is_region_char, text_type};
-use crate::task::TaskArn;
+use crate::task_arn::TaskArn;
 
 /// One whole AssumeRole request.
 ///

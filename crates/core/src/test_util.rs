@@ -13,7 +13,8 @@ use crate::registry::NewTask;
 use crate::role::{RoleArn, SessionSpec};
 use crate::session::{NewSession, Session};
 use crate::sts::{AssumeRole, AssumeRoleError, Pending};
-use crate::task::{CredentialsId, RoleKind, TaskArn, TokenRule};
+use crate::task::{CredentialsId, RoleKind, TokenRule};
+use crate::task_arn::TaskArn;
 
 /// When tests begin.
 pub const EPOCH: SystemTime = SystemTime::UNIX_EPOCH;
