@@ -1,7 +1,7 @@
 //! What a program is given so that its AWS SDK asks this proxy and nobody else.
 //!
-//! `FULL_URI` or `RELATIVE_URI` but never both, the token as variable and as file, the proxy out of the
-//! way of HTTP proxies, and nothing left that an SDK would take before it asks a container endpoint.
+//! `FULL_URI` or `RELATIVE_URI` but never both, the token as variable and as file, the proxy out of the way of HTTP proxies, and
+//! nothing left that an SDK would take before it asks a container endpoint.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -39,8 +39,8 @@ const OUTRANKING: [&str; 18] = [
     FULL,
 ];
 /// With these an SDK refuses or ignores the endpoint of the embedded STS.
-const AGAINST_EMULATOR: [&str; 4] =
-    ["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_ENDPOINT_URL"];
+const AGAINST_EMULATOR: [&str; 3] =
+    ["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"];
 const NO_PROXY: &str = "127.0.0.1,localhost,169.254.170.2,169.254.170.23";
 /// Settings of a profile that give credentials.
 const CREDENTIAL_SETTINGS: [&str; 8] = [

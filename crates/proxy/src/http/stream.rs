@@ -102,6 +102,9 @@ impl Stream {
             match hyper::rt::Write::poll_write(Pin::new(&mut self.inner), cx, rest) {
                 Poll::Ready(written) => {
                     let written = written?;
+                    if written == 0 {
+                        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                    }
                     if let Some(instead) = &mut self.instead {
                         instead.drain(..written);
                     }
