@@ -116,3 +116,25 @@ fn a_browser_gets_nothing_from_the_operations_endpoint_and_other_paths_are_not_f
         crate::http::Connection::open(operations).send("GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n").answer();
     assert_eq!(rebound.status, 403);
 }
+
+#[test]
+fn the_dashboard_and_the_alert_rules_ask_for_metrics_that_there_are() {
+    let (sts, task) = (Sts::new(), Task::new("web"));
+    let start = rig::serve(Config::new(slice::from_ref(&task))).args("--operations-listen 127.0.0.1:0");
+    let proxy = start.envs(sts.environment()).spawn();
+    assert_eq!(get(proxy.address(), &task.path()).status, 200);
+    let text = get(operations(&proxy), "/metrics").body;
+    let there: Vec<_> = text.lines().filter_map(|line| line.split(['{', ' ']).next()).collect();
+    let deploy = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+    for file in ["prometheus/alerts.yml", "grafana/taskcreds.json"] {
+        let asked = std::fs::read_to_string(deploy.join(file)).unwrap();
+        let names =
+            asked.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|name| name.starts_with("taskcreds_"));
+        let mut count = 0;
+        for name in names {
+            assert!(there.contains(&name), "{file} asks for {name}");
+            count += 1;
+        }
+        assert!(count >= 6, "{file}: {count}");
+    }
+}
