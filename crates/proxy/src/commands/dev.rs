@@ -122,7 +122,7 @@ fn say_lines(task: &Shown, launch: &Launch, addresses: &[SocketAddr], environmen
 
 /// Quotes a value for sh, where it needs it.
 fn sh(value: &str) -> String {
-    let plain = value.bytes().all(|b| b.is_ascii_alphanumeric() || b"/:._,=@%+-[]".contains(&b));
+    let plain = value.bytes().all(|b| b.is_ascii_alphanumeric() || b"/:._,=@%+-".contains(&b));
     if plain { value.to_owned() } else { format!("'{}'", value.replace('\'', r"'\''")) }
 }
 
@@ -142,6 +142,7 @@ mod tests {
     fn values_are_quoted_for_sh_where_they_need_it() {
         assert_eq!(sh("http://127.0.0.1:1/v2/x"), "http://127.0.0.1:1/v2/x");
         assert_eq!(sh("a b"), "'a b'");
+        assert_eq!(sh("http://[::1]:1/"), "'http://[::1]:1/'");
         assert_eq!(sh("it's $(x)"), r"'it'\''s $(x)'");
     }
 }

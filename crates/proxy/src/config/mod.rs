@@ -4,6 +4,7 @@ mod file;
 mod section;
 mod task;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -124,22 +125,21 @@ impl Config {
         let found = faults.in_order();
         if found.is_empty() { Ok(config) } else { Err(ConfigError(found)) }
     }
-}
 
-impl Config {
     /// Gives each task whose id was made when the file was read the id that it had before. Returns the ids that are new.
     pub fn keep_made_ids(&mut self, before: &[MadeId]) -> Vec<MadeId> {
+        let before: HashMap<_, _> = before.iter().map(|made| ((&made.task_arn, made.role_kind), &made.id)).collect();
+        let mut tasks: HashMap<_, _> =
+            self.tasks.iter_mut().map(|task| ((&task.arn, task.role_kind), &mut task.id)).collect();
         let mut new = Vec::new();
         for made in &mut self.made_ids {
-            let same = |old: &&MadeId| old.task_arn == made.task_arn && old.role_kind == made.role_kind;
-            let Some(old) = before.iter().find(same) else {
-                new.push(made.clone());
-                continue;
-            };
-            made.id = old.id.clone();
-            let tasks = self.tasks.iter_mut();
-            for task in tasks.filter(|task| task.arn == made.task_arn && task.role_kind == made.role_kind) {
-                task.id = old.id.clone();
+            let key = (&made.task_arn, made.role_kind);
+            match (before.get(&key), tasks.get_mut(&key)) {
+                (Some(old), Some(id)) => {
+                    made.id = (*old).clone();
+                    **id = (*old).clone();
+                }
+                _ => new.push(made.clone()),
             }
         }
         new
