@@ -4,6 +4,8 @@
 //! that STS refuses is asked for once more at 3600 s, and the role is remembered; and where STS says that the proxy's own
 //! credentials have ended, they are resolved anew and the call is made once more.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_config::environment::region::EnvironmentVariableRegionProvider;
@@ -30,8 +32,6 @@ use super::classify::classify;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
-/// How many roles are remembered for which STS has refused a longer session than an hour. Forgetting one costs one call.
-const REMEMBERED_ROLES: u64 = 10_000;
 
 /// Where the proxy's own credentials and the endpoint of STS come from.
 #[derive(Debug)]
@@ -56,7 +56,8 @@ pub struct Sts {
     credentials: BaseCredentials,
     /// Made at the first call: reading profiles and TLS roots would delay the first answer.
     client: OnceCell<Client>,
-    hour_at_most: moka::sync::Cache<RoleArn, ()>,
+    /// The roles for which STS has refused a longer session than an hour: at most as many as were ever registered.
+    hour_at_most: Mutex<HashSet<RoleArn>>,
 }
 
 impl Sts {
@@ -73,8 +74,7 @@ impl Sts {
                 "embedded STS",
             )),
         };
-        let hour_at_most = moka::sync::Cache::new(REMEMBERED_ROLES);
-        Self { base, credentials, client: OnceCell::new(), hour_at_most }
+        Self { base, credentials, client: OnceCell::new(), hour_at_most: Mutex::default() }
     }
 
     /// Resolves the proxy's own credentials, as a call would; asks nothing of STS.
@@ -111,6 +111,10 @@ impl Sts {
                 Client::from_conf(builder.timeout_config(timeouts).retry_config(RetryConfig::disabled()).build())
             })
             .await
+    }
+
+    fn hour_at_most(&self) -> MutexGuard<'_, HashSet<RoleArn>> {
+        self.hour_at_most.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One call; a second one when STS says that the proxy's own credentials have ended and there are other ones by now.
@@ -175,7 +179,7 @@ impl Sts {
 impl AssumeRole for Sts {
     fn assume_role<'a>(&'a self, spec: &'a SessionSpec) -> Pending<'a> {
         Box::pin(async move {
-            let capped = spec.duration > SessionDuration::HOUR && self.hour_at_most.contains_key(&spec.role_arn);
+            let capped = spec.duration > SessionDuration::HOUR && self.hour_at_most().contains(&spec.role_arn);
             let duration = if capped { SessionDuration::HOUR } else { spec.duration };
             match self.ask(spec, duration).await {
                 Err(error) if duration > SessionDuration::HOUR && refuses_duration(&error) => {
@@ -183,7 +187,7 @@ impl AssumeRole for Sts {
                         role_arn = %spec.role_arn, asked = duration.seconds(),
                         "STS refuses this duration; asking for 3600 s from now on: {error}"
                     );
-                    self.hour_at_most.insert(spec.role_arn.clone(), ());
+                    self.hour_at_most().insert(spec.role_arn.clone());
                     self.ask(spec, SessionDuration::HOUR).await
                 }
                 outcome => outcome,
