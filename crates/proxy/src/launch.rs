@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use taskcreds_core::{CredentialsId, Token};
@@ -13,8 +13,10 @@ use taskcreds_core::{CredentialsId, Token};
 use crate::failure::Failure;
 use crate::http::LINK_LOCAL;
 
-const RELATIVE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
-const FULL: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+/// Resolved at 169.254.170.2 by every SDK.
+pub(crate) const RELATIVE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
+/// Taken as it is.
+pub(crate) const FULL: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
 
 /// Set in the environment, these come before the container endpoint in the SDKs' chains, or point them elsewhere.
 const OUTRANKING: [&str; 18] = [
@@ -156,12 +158,6 @@ pub fn private_folder() -> Result<tempfile::TempDir, Failure> {
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
     builder.tempdir().map_err(|error| Failure::software("cannot make a private folder for the token", error))
-}
-
-/// Whether an address can be given to a program of this machine.
-#[must_use]
-pub fn is_local(address: SocketAddr) -> bool {
-    address.ip().is_loopback() || address.ip() == IpAddr::V4(LINK_LOCAL)
 }
 
 /// The shared files of the AWS SDKs whose default profile holds credentials, which SDKs take before they ask a container

@@ -5,10 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use taskcreds_core::{IdDigest, Registry};
 
-use crate::http::LINK_LOCAL;
-
-const RELATIVE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
-const FULL: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+use crate::http::{LINK_LOCAL, is_local};
+use crate::launch::{FULL, RELATIVE};
 
 /// Why the environment would have the proxy ask itself for its own credentials; `None` when it would not.
 ///
@@ -46,10 +44,6 @@ pub fn points_at_itself(
 
 fn answers(listening: SocketAddr, host: IpAddr, port: u16) -> bool {
     listening.port() == port && (listening.ip() == host || (listening.ip().is_unspecified() && is_local(host)))
-}
-
-fn is_local(host: IpAddr) -> bool {
-    host.is_loopback() || host == IpAddr::V4(LINK_LOCAL)
 }
 
 /// The addresses and the port that a URI leads to; no name but `localhost` is looked up.

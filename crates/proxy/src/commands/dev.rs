@@ -14,7 +14,8 @@ use crate::aws::{Base, own_region_name};
 use crate::cli;
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
-use crate::launch::{self, Launch, Surroundings, default_profiles, is_local};
+use crate::http::is_local;
+use crate::launch::{self, Launch, Surroundings, default_profiles};
 
 /// What is printed for one task.
 struct Shown {
@@ -33,7 +34,7 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
     if !flags.listen.listen.is_empty() {
         config.listen = flags.listen.listen;
     }
-    if let Some(address) = config.listen.iter().find(|address| !is_local(**address)) {
+    if let Some(address) = config.listen.iter().find(|address| !is_local(address.ip())) {
         let message = format!("dev listens on loopback and 169.254.170.2 only, not on {address}; use serve");
         return Err(Failure::new(Exit::Usage, message));
     }

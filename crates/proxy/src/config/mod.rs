@@ -80,21 +80,11 @@ impl Config {
         let faults = &mut faults;
         let mut config = Self::default();
         if let Some(mut root) = section::parse(text, faults) {
-            config.listen = root
-                .strings("listen", faults)
-                .unwrap_or_default()
-                .into_iter()
-                .filter_map(|address| address.parse(faults, |text| listen_address(&text)))
-                .collect();
+            config.listen = root.parsed_strings("listen", faults, listen_address);
             config.operations_listen = root
                 .string("operations_listen", faults)
                 .and_then(|address| address.parse(faults, |text| loopback_address(&text)));
-            config.allowed_hosts = root
-                .strings("allowed_hosts", faults)
-                .unwrap_or_default()
-                .into_iter()
-                .filter_map(|host| host.parse(faults, |text| allowed_host(&text)))
-                .collect();
+            config.allowed_hosts = root.parsed_strings("allowed_hosts", faults, allowed_host);
             if let Some(mut sts) = root.value("sts").and_then(|value| section::Section::new(value, faults)) {
                 let defaults = BudgetLimits::default();
                 config.budget = BudgetLimits {

@@ -145,6 +145,17 @@ impl<'de> Section<'de> {
         Some(items.into_iter().filter_map(|item| string(item, faults)).collect())
     }
 
+    /// A list of strings, each parsed; none where there is no list.
+    pub(super) fn parsed_strings<T, E: fmt::Display>(
+        &mut self,
+        key: &'static str,
+        faults: &mut Faults<'_>,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Vec<T> {
+        let items = self.strings(key, faults).unwrap_or_default();
+        items.into_iter().filter_map(|item| item.parse(faults, |text| parse(&text))).collect()
+    }
+
     /// A list of tables, as `[[key]]` writes them.
     pub(super) fn sections(&mut self, key: &'static str, faults: &mut Faults<'_>) -> Vec<Section<'de>> {
         let Some(items) = self.value(key).and_then(|value| list(value, faults)) else { return Vec::new() };

@@ -161,9 +161,9 @@ impl Tasks {
                 RoleKind::Task => (settings.policy.clone(), settings.policy_arns.clone().unwrap_or_default()),
                 RoleKind::Execution => (None, Vec::new()),
             };
+            let plain = SessionSpec::new(role_arn, &arn);
             let spec = SessionSpec {
-                role_arn,
-                session_name: session_name.clone().unwrap_or_else(|| arn.task_id().clone()),
+                session_name: session_name.clone().unwrap_or_else(|| plain.session_name.clone()),
                 tags: tags.clone(),
                 transitive_tags: settings.transitive_tags.unwrap_or(false),
                 source_identity: settings.source_identity.clone(),
@@ -172,7 +172,7 @@ impl Tasks {
                 policy_arns,
                 duration,
                 region: settings.region.clone(),
-                fallback_region: arn.region().clone(),
+                ..plain
             };
             let id = id.unwrap_or_else(|| {
                 let id = CredentialsId::random();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::request::Parts;
-use http::{HeaderValue, Response, header};
+use http::{Response, StatusCode};
 use http_body_util::Full;
 use taskcreds_core::{Arrival, Registry, SessionCache};
 
@@ -48,7 +48,7 @@ impl Endpoint {
             .map_err(|refusal| Fault::Refused(version, refusal))?;
         // From here to the return nothing is awaited after the lease was looked at: see invariant 6.
         let session = self.sessions.get(&task).await.map_err(|error| Fault::Session(version, error))?;
-        Ok(ok(session.body(wire::credentials)))
+        Ok(super::response(StatusCode::OK, "application/json", session.body(wire::credentials)))
     }
 }
 
@@ -57,13 +57,4 @@ fn defect() -> Fault {
     let request_id = uuid::Uuid::new_v4();
     tracing::error!(%request_id, "a request ended in a panic");
     Fault::Internal(request_id)
-}
-
-fn ok(body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
-    let headers = response.headers_mut();
-    // No parameters: Go v2 and Kotlin compare the whole value.
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }

@@ -115,11 +115,8 @@ impl Fault {
     #[must_use]
     pub fn response(&self) -> Response<Full<Bytes>> {
         let (status, code, message) = self.parts();
-        let mut response = Response::new(Full::new(body(status, code, &message)));
-        *response.status_mut() = status;
+        let mut response = super::response(status, "application/json", body(status, code, &message));
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if status.is_client_error() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

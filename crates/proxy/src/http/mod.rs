@@ -18,8 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
 use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -43,10 +43,27 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Where `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` is resolved to by every SDK.
 pub const LINK_LOCAL: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 2);
 
+/// Whether only programs of this machine, or of its network namespace, reach an address.
+#[must_use]
+pub fn is_local(address: IpAddr) -> bool {
+    address.is_loopback() || address == IpAddr::V4(LINK_LOCAL)
+}
+
 /// What a listener answers with: the credentials endpoint or the operations endpoint.
 pub trait Answer: Send + Sync + 'static {
     /// Answers one request; every trouble is an answer.
     fn answer(&self, request: Parts, arrival: Arrival) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+}
+
+/// An answer that nobody keeps. The type stands as it is given: Go v2 and Kotlin compare the whole value, so the credentials endpoint
+/// gives no parameters.
+fn response(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 /// Binds one address of the endpoint.

@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 use taskcreds_core::{Arrival, SessionCache};
 
-use super::Answer;
+use super::error::Fault;
 use super::guard::{self, AllowedHosts};
+use super::{Answer, response};
 use crate::aws::Sts;
 use crate::metrics::Metrics;
 
@@ -50,20 +51,21 @@ impl Answer for Operations {
         if let Err(fault) = guard::no_browser(&request, &self.hosts) {
             return fault.response();
         }
-        match (&request.method, request.uri.path()) {
-            (&Method::GET | &Method::HEAD, "/healthz") => text(StatusCode::OK, "text/plain; charset=utf-8", "alive\n"),
-            (&Method::GET | &Method::HEAD, "/readyz") => {
+        if request.method != Method::GET && request.method != Method::HEAD {
+            return Fault::Method.response();
+        }
+        match request.uri.path() {
+            "/healthz" => response(StatusCode::OK, "text/plain; charset=utf-8", "alive\n"),
+            "/readyz" => {
                 let readiness = self.readiness().await;
                 let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-                text(status, "application/json", serde_json::to_vec(&readiness).unwrap_or_default())
+                response(status, "application/json", serde_json::to_vec(&readiness).unwrap_or_default())
             }
-            (&Method::GET | &Method::HEAD, "/metrics") => text(
-                StatusCode::OK,
-                "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                self.metrics.text(&self.sessions),
-            ),
-            (&Method::GET | &Method::HEAD, _) => super::error::Fault::Path.response(),
-            _ => super::error::Fault::Method.response(),
+            "/metrics" => {
+                let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                response(StatusCode::OK, kind, self.metrics.text(&self.sessions))
+            }
+            _ => Fault::Path.response(),
         }
     }
 }
@@ -82,13 +84,4 @@ impl Operations {
         }
         Readiness { ready: reasons.is_empty(), reasons }
     }
-}
-
-fn text(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }
