@@ -51,7 +51,8 @@ impl Warm {
             let token = Token::random();
             let new = NewTask { tokens: vec![token.clone()], ..new_task(&format!("web-{number}")) };
             let id = new.id.expose().to_owned();
-            let task = warm.endpoint.registry.register(new).expect("a new task");
+            let task =
+                warm.endpoint.registry.register(taskcreds_core::Registration::configured(new)).expect("a new task");
             warm.endpoint.sessions.get(&task).await.expect("a session");
             warm.requests.push(request(&id, token.expose()));
             warm.asked.push((id, token.expose().to_owned()));

@@ -29,9 +29,9 @@ pub use role::{
     SessionTags, SourceIdentity,
 };
 pub use session::cache::{OnLoad, SessionCache, SessionError};
-pub use session::cell::{Settled, State};
+pub use session::cell::{Kept, Settled, State};
 pub use session::policy::{Freshness, spread};
 pub use session::{NewSession, Session};
 pub use sts::{AssumeRole, AssumeRoleError, FailureKind, Pending};
-pub use task::{CredentialsId, IdDigest, RoleKind, Task, Token, TokenRule};
+pub use task::{CredentialsId, IdDigest, Registration, RoleKind, Source, Task, Token, TokenDigest, TokenRule};
 pub use task_arn::{TaskArn, TaskNames};

@@ -1,10 +1,10 @@
 //! All tasks. The registry is the truth: it never evicts, and what it does not hold is not served.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::role::SessionSpec;
-use crate::task::{CredentialsId, IdDigest, RoleKind, Task, Token, TokenRule};
+use crate::task::{CredentialsId, IdDigest, Registration, RoleKind, Source, Task, Token, TokenDigest, TokenRule};
 use crate::task_arn::TaskArn;
 
 /// The registered tasks, by the digest of their credentials id.
@@ -17,11 +17,37 @@ pub struct Registry {
 #[derive(Debug, Default)]
 struct Tasks {
     by_id: HashMap<IdDigest, Arc<Task>>,
-    /// Which of them there are; one task has at most one registration for each kind of role.
-    kinds: HashSet<(TaskArn, RoleKind)>,
+    /// One task has at most one registration for each kind of role.
+    ids: HashMap<(TaskArn, RoleKind), IdDigest>,
 }
 
-/// What a task is registered with.
+impl Tasks {
+    /// Whether one more has a place.
+    fn place(&self, new: &Registration) -> Result<(), RegisterError> {
+        if let Some(there) = self.ids.get(&(new.arn.clone(), new.role_kind)) {
+            let source = self.by_id.get(there).map_or(new.source, |task| task.registration.source);
+            return Err(RegisterError::TaskTaken(new.role_kind, new.arn.clone(), source));
+        }
+        if self.by_id.contains_key(&new.id) {
+            return Err(RegisterError::IdTaken(new.id));
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, task: Arc<Task>) {
+        let Registration { arn, role_kind, id, .. } = &task.registration;
+        self.ids.insert((arn.clone(), *role_kind), *id);
+        self.by_id.insert(*id, task);
+    }
+
+    fn remove(&mut self, id: IdDigest) -> Option<Arc<Task>> {
+        let task = self.by_id.remove(&id)?;
+        self.ids.remove(&(task.arn().clone(), task.role_kind()));
+        Some(task)
+    }
+}
+
+/// A task to be registered.
 #[derive(Debug, Clone)]
 pub struct NewTask {
     /// The task's ARN.
@@ -58,8 +84,11 @@ pub enum RegisterError {
     #[error("credentials id {0} (digest) is registered already: every task and role needs an id of its own")]
     IdTaken(IdDigest),
     /// One task has at most one registration for each kind of role.
-    #[error("{0} of {1} is registered already")]
-    TaskTaken(RoleKind, TaskArn),
+    #[error("the {0} of {1} is registered already, by {how}", how = match .2 {
+        Source::Configuration => "the configuration file",
+        Source::Admin { .. } => "the admin socket (taskcreds task rm takes it back)",
+    })]
+    TaskTaken(RoleKind, TaskArn, Source),
     /// The registry is full.
     #[error("{0} registrations exist already, which is the most this proxy holds")]
     Full(usize),
@@ -100,25 +129,19 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegisterError`]; nothing has changed then.
-    pub fn register(&self, new: NewTask) -> Result<Arc<Task>, RegisterError> {
-        let (id, arn, role_kind) = (new.id.digest(), new.arn.clone(), new.role_kind);
+    pub fn register(&self, new: Registration) -> Result<Arc<Task>, RegisterError> {
         let mut tasks = self.write();
-        if tasks.by_id.contains_key(&id) {
-            return Err(RegisterError::IdTaken(id));
-        }
-        if tasks.kinds.contains(&(arn.clone(), role_kind)) {
-            return Err(RegisterError::TaskTaken(role_kind, arn));
-        }
+        tasks.place(&new)?;
         if tasks.by_id.len() >= self.capacity {
             return Err(RegisterError::Full(self.capacity));
         }
-        tasks.kinds.insert((arn, role_kind));
         let task = Arc::new(Task::begin(new));
-        tasks.by_id.insert(id, Arc::clone(&task));
+        tasks.insert(Arc::clone(&task));
         Ok(task)
     }
 
-    /// Makes the registrations of one source what its configuration says now, in one step.
+    /// Makes the registrations of [`Source::Configuration`] what the configuration says now, in one step; those of other sources
+    /// stay as they are.
     ///
     /// A task whose spec, id and token rule are what they were keeps its lease and so its session: it costs no STS call. Its
     /// previous token stays valid beside a new one, for the readers that have read it once. What has changed otherwise gets a new
@@ -127,23 +150,22 @@ impl Registry {
     /// # Errors
     /// [`RegisterError`]; nothing has changed then.
     pub fn reconcile(&self, wanted: Vec<NewTask>) -> Result<Reconciled, RegisterError> {
-        if wanted.len() > self.capacity {
-            return Err(RegisterError::Full(self.capacity));
-        }
         let mut next = Tasks::default();
         let mut outcome = Reconciled::default();
         let mut tasks = self.write();
+        let is_configured = |task: &&Arc<Task>| task.registration.source == Source::Configuration;
+        for task in tasks.by_id.values().filter(|task| !is_configured(task)) {
+            next.insert(Arc::clone(task));
+        }
+        if next.by_id.len() + wanted.len() > self.capacity {
+            return Err(RegisterError::Full(self.capacity));
+        }
         for new in wanted {
-            let id = new.id.digest();
-            if next.by_id.contains_key(&id) {
-                return Err(RegisterError::IdTaken(id));
-            }
-            if !next.kinds.insert((new.arn.clone(), new.role_kind)) {
-                return Err(RegisterError::TaskTaken(new.role_kind, new.arn));
-            }
-            let task = match tasks.by_id.get(&id) {
-                Some(old) if old.is_same_but_for_tokens(&new) => {
-                    let task = old.with_tokens(&new.tokens);
+            let new = Registration::configured(new);
+            next.place(&new)?;
+            let task = match tasks.by_id.get(&new.id) {
+                Some(old) if old.registration.is_same_but_for_secrets(&new) => {
+                    let task = old.with_tokens(new.tokens);
                     outcome.kept += 1;
                     outcome.new_tokens += usize::from(!Arc::ptr_eq(&task, old));
                     task
@@ -154,9 +176,9 @@ impl Registry {
                     task
                 }
             };
-            next.by_id.insert(id, task);
+            next.insert(task);
         }
-        let stays = |old: &Arc<Task>| next.by_id.get(&old.id).is_some_and(|new| new.lease.id() == old.lease.id());
+        let stays = |old: &Arc<Task>| next.by_id.get(&old.id()).is_some_and(|new| new.lease.id() == old.lease.id());
         for old in tasks.by_id.values().filter(|old| !stays(old)) {
             old.lease.end();
             outcome.ended += 1;
@@ -167,11 +189,41 @@ impl Registry {
 
     /// Ends a registration. Once this has returned, no request is answered with its session, not even one in flight.
     pub fn revoke(&self, id: IdDigest) -> Option<Arc<Task>> {
-        let mut tasks = self.write();
-        let task = tasks.by_id.remove(&id)?;
-        tasks.kinds.remove(&(task.arn.clone(), task.role_kind));
+        let task = self.write().remove(id)?;
         task.lease.end();
         Some(task)
+    }
+
+    /// Gives a task another id and other tokens. It gets a new lease, and the old one ends: once this has returned, no request with
+    /// the old id is answered with its session, not even one in flight. `None`: there is no such task, or not any more.
+    ///
+    /// # Errors
+    /// [`RegisterError::IdTaken`]; nothing has changed then.
+    pub fn rotate(
+        &self,
+        old: &Arc<Task>,
+        id: IdDigest,
+        tokens: Vec<TokenDigest>,
+    ) -> Result<Option<Arc<Task>>, RegisterError> {
+        let mut tasks = self.write();
+        if tasks.by_id.contains_key(&id) {
+            return Err(RegisterError::IdTaken(id));
+        }
+        if !old.lease.stands() || tasks.remove(old.id()).is_none() {
+            return Ok(None);
+        }
+        old.lease.end();
+        let new = Arc::new(Task::begin(Registration { id, tokens, ..old.registration.clone() }));
+        tasks.insert(Arc::clone(&new));
+        Ok(Some(new))
+    }
+
+    /// The registration of one role of a task.
+    #[must_use]
+    pub fn find(&self, arn: &TaskArn, role_kind: RoleKind) -> Option<Arc<Task>> {
+        let tasks = self.read();
+        let id = tasks.ids.get(&(arn.clone(), role_kind))?;
+        tasks.by_id.get(id).cloned()
     }
 
     /// Finds the task that a request may have: the id is known and the token, where one is demanded or sent, is right.
@@ -183,8 +235,9 @@ impl Registry {
     pub fn authenticate(&self, id: &str, token: &[u8], arrival: Arrival) -> Result<Arc<Task>, Refusal> {
         let digest = IdDigest::of(id);
         let task = self.read().by_id.get(&digest).map(Arc::clone).ok_or(Refusal::Unknown)?;
-        let always = task.token_rule == TokenRule::Always;
-        if task.tokens.is_empty() && !always {
+        let Registration { token_rule, tokens, .. } = &task.registration;
+        let always = *token_rule == TokenRule::Always;
+        if tokens.is_empty() && !always {
             return Ok(task);
         }
         let demanded = always || arrival == Arrival::Elsewhere;
@@ -228,7 +281,7 @@ mod tests {
         let mut new = new_task("web");
         change(&mut new);
         let id = new.id.expose().to_owned();
-        registry.register(new).unwrap();
+        registry.register(Registration::configured(new)).unwrap();
         (registry, id)
     }
 
@@ -284,7 +337,7 @@ mod tests {
         assert!(!task.lease().stands());
         assert_eq!(outcome(&registry, &id, "", Arrival::Elsewhere), Some(Refusal::Unknown));
         assert!(registry.revoke(IdDigest::of(&id)).is_none());
-        registry.register(new_task("web")).unwrap();
+        registry.register(Registration::configured(new_task("web"))).unwrap();
     }
 
     #[test]
@@ -293,7 +346,7 @@ mod tests {
         let (kept, changed, gone, new) = (new_task("kept"), new_task("changed"), new_task("gone"), new_task("new"));
         let before = registry.reconcile(vec![kept.clone(), changed.clone(), gone]).unwrap().added;
         let lease = |tasks: &[Arc<Task>], name: &str| {
-            tasks.iter().find(|t| t.spec.role_arn.name() == name).unwrap().lease.clone()
+            tasks.iter().find(|t| t.spec().role_arn.name() == name).unwrap().lease.clone()
         };
         let mut again = changed;
         again.spec.duration = crate::SessionDuration::new(7200).unwrap();
@@ -340,14 +393,45 @@ mod tests {
     #[test]
     fn one_id_opens_one_task_and_one_task_has_one_registration_a_kind() {
         let registry = Registry::new(2);
+        let register = |new: &NewTask| registry.register(Registration::configured(new.clone()));
         let web = new_task("web");
-        registry.register(web.clone()).unwrap();
+        register(&web).unwrap();
         let same_id = NewTask { id: web.id.clone(), ..new_task("db") };
-        assert!(matches!(registry.register(same_id), Err(RegisterError::IdTaken(_))));
+        assert!(matches!(register(&same_id), Err(RegisterError::IdTaken(_))));
         let same_task = NewTask { id: CredentialsId::random(), ..web.clone() };
-        assert!(matches!(registry.register(same_task), Err(RegisterError::TaskTaken(..))));
-        registry.register(NewTask { id: CredentialsId::random(), role_kind: RoleKind::Execution, ..web }).unwrap();
-        assert_eq!(registry.register(new_task("db")).err(), Some(RegisterError::Full(2)));
+        assert!(matches!(register(&same_task), Err(RegisterError::TaskTaken(..))));
+        register(&NewTask { id: CredentialsId::random(), role_kind: RoleKind::Execution, ..web }).unwrap();
+        assert_eq!(register(&new_task("db")).err(), Some(RegisterError::Full(2)));
         assert_eq!(registry.tasks().len(), 2);
+    }
+
+    #[test]
+    fn a_reload_leaves_the_tasks_of_the_admin_socket_alone() {
+        let registry = Registry::new(3);
+        let admin = |name: &str| Registration::of(new_task(name), Source::Admin { uid: 7 });
+        let kept = registry.register(admin("socket")).unwrap();
+        registry.reconcile(vec![new_task("file")]).unwrap();
+        registry.reconcile(vec![]).unwrap();
+        assert!(kept.lease.stands() && registry.tasks().len() == 1);
+        assert!(matches!(registry.reconcile(vec![new_task("socket")]), Err(RegisterError::TaskTaken(..))));
+        let many = ["a", "b", "c"].map(new_task).to_vec();
+        assert!(matches!(registry.reconcile(many), Err(RegisterError::Full(3))));
+        assert_eq!(registry.find(kept.arn(), RoleKind::Task).unwrap().id(), kept.id());
+        assert!(registry.find(kept.arn(), RoleKind::Execution).is_none());
+    }
+
+    #[test]
+    fn a_rotated_task_is_opened_by_its_new_id_and_token_alone() {
+        let (registry, id) = registered(|new| new.tokens = vec![Token::new("one").unwrap()]);
+        let old = registry.tasks().remove(0);
+        let (next, token) = (CredentialsId::random(), Token::new("two").unwrap());
+        let new = registry.rotate(&old, next.digest(), vec![token.digest()]).unwrap().unwrap();
+        assert!(!old.lease.stands() && new.lease.stands());
+        assert_eq!(outcome(&registry, &id, "one", Arrival::Elsewhere), Some(Refusal::Unknown));
+        assert_eq!(outcome(&registry, next.expose(), "two", Arrival::Elsewhere), None);
+        assert_eq!(outcome(&registry, next.expose(), "one", Arrival::Elsewhere), Some(Refusal::TokenWrong));
+        assert!(registry.rotate(&old, CredentialsId::random().digest(), vec![]).unwrap().is_none(), "it has ended");
+        assert!(matches!(registry.rotate(&new, next.digest(), vec![]), Err(RegisterError::IdTaken(_))));
+        assert_eq!(registry.tasks().len(), 1);
     }
 }

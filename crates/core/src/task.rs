@@ -13,71 +13,117 @@ use crate::registry::NewTask;
 use crate::role::SessionSpec;
 use crate::task_arn::TaskArn;
 
-/// One registration: a task ARN and one of its two roles.
+/// What a task is registered with, its secrets as digests only: what may be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// The task's ARN.
+    pub arn: TaskArn,
+    /// Which of the task's roles this is.
+    pub role_kind: RoleKind,
+    /// What is asked of STS.
+    pub spec: SessionSpec,
+    /// The credentials id that opens it.
+    pub id: IdDigest,
+    /// The tokens that are accepted.
+    pub tokens: Vec<TokenDigest>,
+    /// Where the token is demanded.
+    pub token_rule: TokenRule,
+    /// Who has registered it.
+    pub source: Source,
+}
+
+/// Where registrations come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The configuration file, or the flags of a command.
+    Configuration,
+    /// The admin socket: this user of it.
+    Admin {
+        /// The user's id.
+        uid: u32,
+    },
+}
+
+impl Registration {
+    /// What the configuration registers.
+    #[must_use]
+    pub fn configured(new: NewTask) -> Self {
+        Self::of(new, Source::Configuration)
+    }
+
+    /// What this source registers.
+    #[must_use]
+    pub fn of(new: NewTask, source: Source) -> Self {
+        let NewTask { arn, role_kind, spec, id, tokens, token_rule } = new;
+        let tokens = tokens.iter().map(Token::digest).collect();
+        Self { arn, role_kind, spec, id: id.digest(), tokens, token_rule, source }
+    }
+
+    /// Whether the other one asks for the same, whatever opens it.
+    #[must_use]
+    pub fn is_same_but_for_secrets(&self, other: &Self) -> bool {
+        let Self { arn, role_kind, spec, token_rule, source, id: _, tokens: _ } = self;
+        *arn == other.arn
+            && *role_kind == other.role_kind
+            && *spec == other.spec
+            && *token_rule == other.token_rule
+            && *source == other.source
+    }
+}
+
+/// A registration that stands, or has stood.
 #[derive(Debug)]
 pub struct Task {
-    pub(crate) arn: TaskArn,
-    pub(crate) role_kind: RoleKind,
-    pub(crate) spec: SessionSpec,
-    pub(crate) id: IdDigest,
-    pub(crate) tokens: Vec<TokenDigest>,
-    pub(crate) token_rule: TokenRule,
+    pub(crate) registration: Registration,
     pub(crate) lease: Lease,
 }
 
 impl Task {
     /// A registration with a lease of its own.
-    pub(crate) fn begin(new: NewTask) -> Self {
-        let NewTask { arn, role_kind, spec, id, tokens, token_rule } = new;
-        let tokens = tokens.iter().map(Token::digest).collect();
-        Self { arn, role_kind, spec, id: id.digest(), tokens, token_rule, lease: Lease::begin() }
-    }
-
-    /// Whether a registration asks for what this one has, apart from the tokens.
-    pub(crate) fn is_same_but_for_tokens(&self, new: &NewTask) -> bool {
-        self.arn == new.arn
-            && self.role_kind == new.role_kind
-            && self.spec == new.spec
-            && self.id == new.id.digest()
-            && self.token_rule == new.token_rule
+    pub(crate) fn begin(registration: Registration) -> Self {
+        Self { registration, lease: Lease::begin() }
     }
 
     /// The same registration, lease included, with these tokens; where there is one, the last present one stays valid beside it.
-    pub(crate) fn with_tokens(self: &Arc<Self>, tokens: &[Token]) -> Arc<Self> {
-        let mut tokens: Vec<_> = tokens.iter().map(Token::digest).collect();
-        match (tokens.as_slice(), self.tokens.first()) {
-            ([present], Some(last)) if present.0 == last.0 => return Arc::clone(self),
+    pub(crate) fn with_tokens(self: &Arc<Self>, mut tokens: Vec<TokenDigest>) -> Arc<Self> {
+        match (tokens.as_slice(), self.registration.tokens.first()) {
+            ([present], Some(last)) if present == last => return Arc::clone(self),
             ([_], Some(last)) => tokens.push(last.clone()),
             ([], None) => return Arc::clone(self),
             _ => {}
         }
-        let Self { arn, role_kind, spec, id, token_rule, lease, .. } = &**self;
-        let (arn, spec, lease) = (arn.clone(), spec.clone(), lease.clone());
-        Arc::new(Self { arn, role_kind: *role_kind, spec, id: *id, tokens, token_rule: *token_rule, lease })
+        let registration = Registration { tokens, ..self.registration.clone() };
+        Arc::new(Self { registration, lease: self.lease.clone() })
+    }
+
+    /// What it was registered with.
+    #[must_use]
+    pub fn registration(&self) -> &Registration {
+        &self.registration
     }
 
     /// The task's ARN.
     #[must_use]
     pub fn arn(&self) -> &TaskArn {
-        &self.arn
+        &self.registration.arn
     }
 
     /// Which of the task's roles this is.
     #[must_use]
     pub fn role_kind(&self) -> RoleKind {
-        self.role_kind
+        self.registration.role_kind
     }
 
     /// What is asked of STS for this task.
     #[must_use]
     pub fn spec(&self) -> &SessionSpec {
-        &self.spec
+        &self.registration.spec
     }
 
     /// The digest of the credentials id; its `Display` is safe to log.
     #[must_use]
     pub fn id(&self) -> IdDigest {
-        self.id
+        self.registration.id
     }
 
     /// Whether this registration still stands.
@@ -89,7 +135,8 @@ impl Task {
     /// Whether one of the task's tokens is the one presented. Takes the same time whichever it is.
     pub(crate) fn accepts(&self, presented: &[u8]) -> bool {
         let presented = TokenDigest::of(presented);
-        let any = self.tokens.iter().fold(Choice::from(0), |any, token| any | token.0.ct_eq(&presented.0));
+        let tokens = &self.registration.tokens;
+        let any = tokens.iter().fold(Choice::from(0), |any, token| any | token.0.ct_eq(&presented.0));
         any.into()
     }
 }
@@ -163,6 +210,18 @@ impl IdDigest {
     pub fn of(id: &str) -> Self {
         Self(Sha256::digest(id.as_bytes()).into())
     }
+
+    /// The digest that these bytes are.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// All of it, for a file that keeps it.
+    #[must_use]
+    pub const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 impl fmt::Display for IdDigest {
@@ -212,7 +271,9 @@ impl Token {
         self.0.expose_secret()
     }
 
-    pub(crate) fn digest(&self) -> TokenDigest {
+    /// What is kept of it.
+    #[must_use]
+    pub fn digest(&self) -> TokenDigest {
         TokenDigest::of(self.expose().as_bytes())
     }
 }
@@ -224,12 +285,24 @@ impl fmt::Debug for Token {
 }
 
 /// The SHA-256 of a token: equal in length whatever the token's, so that comparing leaks nothing.
-#[derive(Clone)]
-pub(crate) struct TokenDigest([u8; 32]);
+#[derive(Clone, PartialEq, Eq)]
+pub struct TokenDigest([u8; 32]);
 
 impl TokenDigest {
     fn of(token: &[u8]) -> Self {
         Self(Sha256::digest(token).into())
+    }
+
+    /// The digest that these bytes are.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// All of it, for a file that keeps it.
+    #[must_use]
+    pub const fn bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 }
 

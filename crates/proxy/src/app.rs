@@ -5,13 +5,13 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use taskcreds_core::{AssumeRole, Budget, Freshness, Registry, SessionCache, SystemClock};
+use taskcreds_core::{AssumeRole, Budget, Freshness, Registration, Registry, SessionCache, SystemClock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::aws::{Base, Sts, points_at_itself};
-use crate::config::{Config, DEFAULT_PORT, MAX_TASKS};
+use crate::config::{Config, DEFAULT_PORT};
 use crate::failure::{Exit, Failure};
 use crate::http::credentials::Endpoint;
 use crate::http::guard::AllowedHosts;
@@ -89,9 +89,11 @@ impl Proxy {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        let registry = Arc::new(Registry::new(MAX_TASKS));
+        let registry = Arc::new(Registry::new(config.max_tasks));
         for task in config.tasks {
-            registry.register(task).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+            registry
+                .register(Registration::configured(task))
+                .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
         }
         let listeners = Listeners::bind(&config.listen)?;
         if matches!(base, Base::Chain)
@@ -107,7 +109,7 @@ impl Proxy {
             Budget::new(config.budget),
             Freshness::default(),
             taskcreds_core::spread,
-            MAX_TASKS as u64,
+            config.max_tasks as u64,
             Box::new(move |_, settled, took| counts.loaded(settled, took)),
         );
         let own = listeners.addresses().into_iter().map(|address| match address.ip() {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Session;
-use super::cell::{Answer, SessionCell, Settled, State};
+use super::cell::{Answer, Kept, SessionCell, Settled, State};
 use super::policy::Freshness;
 use crate::budget::Budget;
 use crate::clock::Clock;
@@ -148,6 +148,49 @@ impl SessionCache {
         standing.map(|(_, entry)| (Arc::clone(&entry.task), entry.cell().state(now, &self.freshness))).collect()
     }
 
+    /// How the session of one task stands; `None` when nobody has asked for it yet.
+    #[must_use]
+    pub fn state(&self, task: &Task) -> Option<State> {
+        let entry = self.cells.get(&task.lease.id())?;
+        Some(entry.cell().state(self.clock.now(), &self.freshness))
+    }
+
+    /// Every session that is served, with its task: what the next process can go on with.
+    #[must_use]
+    pub fn kept(&self) -> Vec<(Arc<Task>, Kept)> {
+        let now = self.clock.now();
+        let standing = self.cells.iter().filter(|(_, entry)| entry.task.lease.stands());
+        standing
+            .filter_map(|(_, entry)| {
+                let kept = entry.cell().kept(now, &self.freshness)?;
+                Some((Arc::clone(&entry.task), kept))
+            })
+            .collect()
+    }
+
+    /// Goes on with a session that was kept for this task, by the process before or under another id. Returns whether it is served
+    /// from now on. That it was made for the whole spec of this task is for the caller to know (invariant 8).
+    pub fn resume(&self, task: &Arc<Task>, kept: Kept) -> bool {
+        self.entry(task).cell().resume(self.clock.now(), kept, &self.freshness)
+    }
+
+    /// Gives a task that was rotated the session that it had before.
+    pub fn carry_over(&self, old: &Task, new: &Arc<Task>) {
+        let now = self.clock.now();
+        let before = self.cells.get(&old.lease.id());
+        let kept = before.and_then(|entry| entry.cell().kept(now, &self.freshness));
+        if let Some(kept) = kept {
+            self.resume(new, kept);
+        }
+        self.prefetch(new);
+    }
+
+    /// Has a new session of this task loaded now, as far as the budget has room.
+    pub fn refresh_now(&self, task: &Arc<Task>) {
+        self.entry(task).cell().refresh_now(self.clock.now());
+        self.wake.notify_one();
+    }
+
     /// How many STS calls the node could make now.
     #[must_use]
     pub fn budget(&self) -> u32 {
@@ -213,7 +256,7 @@ impl SessionCache {
                     None => cache.budget.wait().await,
                 };
                 load.asked_at = Some(Instant::now());
-                let call = cache.sts.assume_role(&entry.task.spec);
+                let call = cache.sts.assume_role(entry.task.spec());
                 tokio::time::timeout(LOAD_TIMEOUT, call).await.unwrap_or_else(|_| {
                     let message = format!("STS did not answer within {} s", LOAD_TIMEOUT.as_secs());
                     Err(AssumeRoleError::new(FailureKind::Unavailable, message, "see whether STS can be reached"))
@@ -230,7 +273,7 @@ impl SessionCache {
     /// What one outcome says about STS as a whole: throttling slows the node, and the first success after trouble has every session
     /// of that region tried again at once instead of after its own pause.
     fn learn(&self, task: &Task, settled: &Settled) {
-        let region = task.spec.effective_region();
+        let region = task.spec().effective_region();
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         match settled {
             Settled::Failed { error, .. } => {
@@ -250,7 +293,8 @@ impl SessionCache {
                 *recovered = Trouble { failing: false, recovered_at: Some(Instant::now()) };
                 drop(trouble);
                 let now = self.clock.now();
-                for (_, entry) in self.cells.iter().filter(|(_, entry)| entry.task.spec.effective_region() == region) {
+                for (_, entry) in self.cells.iter().filter(|(_, entry)| entry.task.spec().effective_region() == region)
+                {
                     entry.cell().retry_now(now);
                     entry.settled.notify_waiters();
                 }
@@ -306,7 +350,7 @@ impl Drop for Load<'_> {
 
 /// One line for a new session, one for the first of a row of failures; the rest of the row is for `debug`.
 fn report(task: &Task, settled: &Settled) {
-    let (id, task_arn, role_arn) = (task.id, &task.arn, &task.spec.role_arn);
+    let (id, task_arn, role_arn) = (task.id(), task.arn(), &task.spec().role_arn);
     match settled {
         Settled::Fresh(session) => tracing::info!(
             %id, %task_arn, %role_arn,

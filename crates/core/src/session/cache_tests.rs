@@ -7,6 +7,7 @@ use crate::budget::BudgetLimits;
 use crate::registry::{NewTask, Registry};
 use crate::role::{Region, SessionSpec};
 use crate::session::NewSession;
+use crate::task::{CredentialsId, Registration};
 use crate::test_util::{TestClock, TestSts, new_session, new_task, session_until};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -47,7 +48,11 @@ impl Rig {
     }
 
     fn task(&self, name: &str) -> Arc<Task> {
-        self.registry.register(new_task(name)).unwrap()
+        self.register(new_task(name))
+    }
+
+    fn register(&self, new: NewTask) -> Arc<Task> {
+        self.registry.register(Registration::configured(new)).unwrap()
     }
 }
 
@@ -218,7 +223,7 @@ async fn invariant_8_two_tasks_with_one_role_have_a_session_each() {
     });
     let (one, two) = (new_task("one"), new_task("two"));
     let two = NewTask { spec: SessionSpec { role_arn: one.spec.role_arn.clone(), ..two.spec }, ..two };
-    let (one, two) = (rig.registry.register(one).unwrap(), rig.registry.register(two).unwrap());
+    let (one, two) = (rig.register(one), rig.register(two));
     assert_eq!(one.spec().role_arn, two.spec().role_arn);
     assert!(rig.cache.get(&one).await.unwrap().assumed_role_arn().ends_with("/task-one"));
     assert!(rig.cache.get(&two).await.unwrap().assumed_role_arn().ends_with("/task-two"));
@@ -338,7 +343,7 @@ async fn two_thousand_sessions_born_together_are_refreshed_apart() {
     });
     let cache = Arc::get_mut(&mut rig.cache).unwrap();
     cache.chance = crate::spread;
-    let tasks: Vec<_> = (0..2_000).map(|n| rig.registry.register(new_task(&format!("t{n}"))).unwrap()).collect();
+    let tasks: Vec<_> = (0..2_000).map(|n| rig.task(&format!("t{n}"))).collect();
     tasks.iter().for_each(|task| rig.cache.prefetch(task));
     let born = rig.clock.now();
     while refreshed.lock().unwrap().len() < 2_000 {
@@ -445,7 +450,7 @@ async fn tasks_that_keep_failing_do_not_starve_the_refresh_of_the_others() {
         for n in 0..200 {
             let mut bad = new_task(&format!("bad{n}"));
             bad.spec.region = regions_differ.then(|| Region::new("xx-dark-1").unwrap());
-            rig.cache.prefetch(&rig.registry.register(bad).unwrap());
+            rig.cache.prefetch(&rig.register(bad));
         }
         let good: Vec<_> = (0..500).map(|n| rig.task(&format!("good{n}"))).collect();
         good.iter().for_each(|task| rig.cache.prefetch(task));
@@ -459,5 +464,68 @@ async fn tasks_that_keep_failing_do_not_starve_the_refresh_of_the_others() {
                 assert!(left > Duration::from_secs(20 * 60), "{left:?} left in minute {minute}");
             }
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_was_kept_is_served_and_refreshed_when_it_was_due_and_costs_no_call() {
+    let (rig, later) = (Rig::new(hour), Rig::new(hour));
+    let task = rig.task("web");
+    let session = rig.cache.get(&task).await.unwrap();
+    tokio::time::advance(HOUR / 3).await;
+    let [(_, kept)] = rig.cache.kept().try_into().unwrap();
+
+    let again = later.task("web");
+    assert!(later.cache.resume(&again, kept.clone()));
+    assert!(!later.cache.resume(&again, kept.clone()), "there is one already");
+    assert_eq!(later.cache.get(&again).await.unwrap().access_key_id(), session.access_key_id());
+    later.cache.sweep();
+    tokio::task::yield_now().await;
+    assert_eq!(later.sts.calls(), 0);
+    // Not a share of what is left, but when it was due in the process before.
+    let until_due = kept.refresh_at.duration_since(later.clock.now()).unwrap();
+    assert!(until_due < HOUR.mul_f64(0.58 - 1.0 / 3.0), "{until_due:?}");
+    tokio::time::advance(until_due).await;
+    later.cache.sweep();
+    tokio::task::yield_now().await;
+    assert_eq!(later.sts.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn invariant_4_a_session_that_was_kept_too_long_is_not_served() {
+    let (rig, later) = (Rig::new(hour), Rig::new(hour));
+    let task = rig.task("web");
+    rig.cache.get(&task).await.unwrap();
+    let [(_, kept)] = rig.cache.kept().try_into().unwrap();
+    tokio::time::advance(HOUR - Duration::from_secs(30)).await;
+    assert!(rig.cache.kept().is_empty());
+    assert!(!later.cache.resume(&later.task("web"), kept));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotated_task_keeps_its_session_and_costs_no_call() {
+    let rig = Rig::new(hour);
+    let old = rig.task("web");
+    let session = rig.cache.get(&old).await.unwrap();
+    let new = rig.registry.rotate(&old, CredentialsId::random().digest(), vec![]).unwrap().unwrap();
+    rig.cache.carry_over(&old, &new);
+    assert!(Arc::ptr_eq(&rig.cache.get(&new).await.unwrap(), &session));
+    assert_eq!(rig.cache.get(&old).await.err(), Some(SessionError::Revoked));
+    assert_eq!(rig.sts.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_is_asked_for_comes_at_once_even_after_a_refusal() {
+    let rig = Rig::new(
+        |spec, number, clock| if number == 1 { refused(spec, number, clock) } else { hour(spec, number, clock) },
+    );
+    let task = rig.task("web");
+    assert!(matches!(rig.cache.get(&task).await, Err(SessionError::Refused(_))));
+    for calls in [2, 3] {
+        rig.cache.refresh_now(&task);
+        rig.cache.sweep();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(rig.sts.calls(), calls);
+        assert!(rig.cache.state(&task).unwrap().left.is_some());
     }
 }

@@ -32,6 +32,17 @@ struct Current {
     ends_at: SystemTime,
 }
 
+/// A session as it stands in a cell: what another cell needs to go on with it, in this process or the next.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The session.
+    pub session: Arc<Session>,
+    /// When it is to be refreshed.
+    pub refresh_at: SystemTime,
+    /// When it ends: its expiration, and earlier where the clock was set back since the load.
+    pub ends_at: SystemTime,
+}
+
 /// What a clock may be moved back without notice: it is read by several threads.
 const CLOCK_NOISE: Duration = Duration::from_secs(1);
 
@@ -180,6 +191,41 @@ impl SessionCell {
                 self.failure = Some(Failure { error: Arc::clone(&error), retry_at, in_a_row });
                 Settled::Failed { error, in_a_row, covered }
             }
+        }
+    }
+
+    /// The session that is served, if there is one.
+    #[must_use]
+    pub fn kept(&self, now: SystemTime, fresh: &Freshness) -> Option<Kept> {
+        self.servable(now, fresh)?;
+        let Current { session, refresh_at, ends_at } = self.session.as_ref()?;
+        Some(Kept { session: Arc::clone(session), refresh_at: *refresh_at, ends_at: *ends_at })
+    }
+
+    /// Goes on with a session that was kept. Returns whether it is served from now on: not when there is one already, nor when it
+    /// ends within the floor.
+    pub fn resume(&mut self, now: SystemTime, kept: Kept, fresh: &Freshness) -> bool {
+        self.observe(now);
+        if self.servable(now, fresh).is_some() {
+            return false;
+        }
+        let Kept { session, refresh_at, ends_at } = kept;
+        let before = self.session.take();
+        let ends_at = ends_at.min(session.expiration());
+        self.session = Some(Current { session, refresh_at, ends_at });
+        let is_served = self.servable(now, fresh).is_some();
+        if !is_served {
+            self.session = before;
+        }
+        is_served
+    }
+
+    /// Makes a load due now, whatever keeps it from being so: a session that is fresh, a pause after a failure, a refusal.
+    pub fn refresh_now(&mut self, now: SystemTime) {
+        self.used_at = now;
+        self.failure = None;
+        if let Some(current) = &mut self.session {
+            current.refresh_at = current.refresh_at.min(now);
         }
     }
 

@@ -70,7 +70,7 @@ mod tests {
         let registry = Registry::new(1);
         let task = new_task("web");
         let id = task.id.expose().to_owned();
-        registry.register(task).unwrap();
+        registry.register(taskcreds_core::Registration::configured(task)).unwrap();
         let told = |name: &str, value: &str, listening: &[&str]| {
             let environment = HashMap::from([(name.to_owned(), value.to_owned())]);
             let listening: Vec<SocketAddr> = listening.iter().map(|address| address.parse().unwrap()).collect();

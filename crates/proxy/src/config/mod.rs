@@ -1,5 +1,6 @@
 //! The configuration file, parsed at the border, every fault told at once. A command's flags and variables come before it.
 
+mod admin;
 mod file;
 mod section;
 mod task;
@@ -10,17 +11,20 @@ use std::path::Path;
 
 use taskcreds_core::{BudgetLimits, CredentialsId, NewTask, RoleKind, TaskArn};
 
+pub use admin::{Admin, KeepSessions, Pattern, Rule, State};
 pub use section::Fault;
 use section::Faults;
 use task::{Settings, Tasks};
 
 /// The port of the ECS agent's credentials endpoint.
 pub const DEFAULT_PORT: u16 = 51_679;
-/// How many registrations one proxy holds.
+/// How many registrations one proxy holds, unless `max_tasks` says otherwise.
 pub const MAX_TASKS: usize = 4_096;
+/// The most that `max_tasks` may say.
+const MOST_TASKS: u32 = 100_000;
 
 /// What the program runs with.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Config {
     /// Where the credentials endpoint listens. Empty: 127.0.0.1 and, where the machine has it, ::1 on [`DEFAULT_PORT`].
     pub listen: Vec<SocketAddr>,
@@ -30,12 +34,35 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
     /// How many STS calls the node may make.
     pub budget: BudgetLimits,
+    /// How many registrations there may be, those of the admin socket included.
+    pub max_tasks: usize,
+    /// The admin socket; none by default.
+    pub admin: Option<Admin>,
+    /// What outlives the process.
+    pub state: State,
     /// The tasks of the file.
     pub tasks: Vec<NewTask>,
     /// Ids that the file does not give and that were made here.
     pub made_ids: Vec<MadeId>,
     /// What works but deserves attention.
     pub warnings: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            operations_listen: None,
+            allowed_hosts: Vec::new(),
+            budget: BudgetLimits::default(),
+            max_tasks: MAX_TASKS,
+            admin: None,
+            state: State::default(),
+            tasks: Vec::new(),
+            made_ids: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
 }
 
 /// A credentials id that was made for a task whose configuration gives none: to be shown once, to whoever started the command.
@@ -60,8 +87,8 @@ impl Config {
         let mut config = Self::parse(&shown, &text, file.parent().unwrap_or(Path::new(".")))?;
         let holds_secrets =
             config.tasks.len() > config.made_ids.len() || config.tasks.iter().any(|task| !task.tokens.is_empty());
-        if config.tasks.is_empty() {
-            config.warnings.push(format!("{shown} has no [[task]]: there is nothing to serve"));
+        if config.tasks.is_empty() && config.admin.is_none() {
+            config.warnings.push(format!("{shown} has no [[task]] and no [admin]: there is nothing to serve"));
         }
         if is_public && holds_secrets {
             config
@@ -94,6 +121,13 @@ impl Config {
                 };
                 sts.finish(faults);
             }
+            if let Some(most) = root.number("max_tasks", 1..=MOST_TASKS, faults) {
+                config.max_tasks = most as usize;
+            }
+            let section = root.value("admin").and_then(|value| section::Section::new(value, faults));
+            config.admin = admin::admin(section, faults);
+            let section = root.value("state").and_then(|value| section::Section::new(value, faults));
+            config.state = admin::state(section, faults);
             let defaults = root.value("defaults").and_then(|value| section::Section::new(value, faults));
             let defaults = defaults.map(|mut section| {
                 let settings = Settings::read(&mut section, faults);
@@ -108,8 +142,8 @@ impl Config {
             root.finish(faults);
             (config.tasks, config.made_ids, config.warnings) = (tasks.tasks, tasks.made, tasks.warnings);
         }
-        if config.tasks.len() > MAX_TASKS {
-            let message = format!("{} roles of tasks, and at most {MAX_TASKS} are held", config.tasks.len());
+        if config.tasks.len() > config.max_tasks {
+            let message = format!("{} roles of tasks, and at most {} are held", config.tasks.len(), config.max_tasks);
             faults.found.push((text.len(), Fault { place: file.to_owned(), path: "task".to_owned(), message }));
         }
         let found = faults.in_order();

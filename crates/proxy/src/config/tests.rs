@@ -88,6 +88,13 @@ fn what_contradicts_itself_is_a_fault() {
         ("allowed_hosts = [\"0.0.0.0\"]".to_owned(), "never an allowed Host"),
         ("allowed_hosts = [\"a:80\"]".to_owned(), "without a port"),
         ("a = ".to_owned(), "not TOML"),
+        ("max_tasks = 0".to_owned(), "max_tasks: must be 1 to 100000"),
+        ("[admin]".to_owned(), "admin: socket is missing"),
+        ("[admin]\nsocket = \"run/x\"".to_owned(), "admin.socket: must be an absolute path"),
+        ("[admin]\nsocket = \"/x\"\n[[admin.allow]]\nuid = 1".to_owned(), "a rule names a uid and its role_arns"),
+        ("[[admin.allow]]\nuid = 1\nrole_arns = [\"*\"]".to_owned(), "admin.allow[0].role_arns[0]: must be an ARN"),
+        ("[[admin.allow]]\nuid = 1\n[[admin.allow]]\nuid = 1".to_owned(), "a second rule for uid 1"),
+        ("[state]\nsessions = \"disk\"".to_owned(), "state.sessions: must be \"service-manager\""),
     ] {
         let found = faults(&text);
         assert!(found.iter().any(|found| found.contains(fault)), "{fault} is not in {found:?}");
@@ -119,6 +126,20 @@ fn a_session_policy_narrows_the_task_role_only() {
     ));
     assert!(config.tasks[0].spec.policy.is_some() && config.tasks[0].spec.policy_arns.len() == 1);
     assert!(config.tasks[1].spec.policy.is_none() && config.tasks[1].spec.policy_arns.is_empty());
+}
+
+#[test]
+fn the_admin_socket_has_a_rule_for_each_user() {
+    let config = parsed(
+        "[admin]\nsocket = \"/run/x.sock\"\ngid = 7\n[[admin.allow]]\nuid = 1000\nmax_tasks = 5\n\
+         role_arns = [\"arn:aws:iam::111122223333:role/ci-*\"]\n[state]\ndir = \"/s\"\nsessions = \"runtime-dir\"",
+    );
+    let admin = config.admin.unwrap();
+    assert_eq!((admin.gid, admin.rules.len(), admin.rules[0].max_tasks), (Some(7), 1, 5));
+    let role = |name: &str| taskcreds_core::RoleArn::new(format!("arn:aws:iam::111122223333:role/{name}")).unwrap();
+    assert!(admin.rules[0].allows_role(&role("ci-build")) && !admin.rules[0].allows_role(&role("web")));
+    assert_eq!((config.state.sessions, config.state.dir), (KeepSessions::RuntimeDir, Some("/s".into())));
+    assert!(config.warnings.is_empty());
 }
 
 #[test]
