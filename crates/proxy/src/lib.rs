@@ -3,6 +3,8 @@
 //!
 //! The rooms, the way of a request and the way of a refresh are in ARCHITECTURE.md.
 
+#[cfg(unix)]
+pub mod admin;
 pub mod app;
 pub mod aws;
 pub mod cli;

@@ -1,0 +1,108 @@
+//! The state folder: opened once, and everything in it reached from there, so that nobody swaps a part of the path for a link.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Dir, Mode, OFlags};
+
+use crate::failure::{Exit, Failure};
+
+/// A folder of this user's alone.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    fd: OwnedFd,
+}
+
+impl Folder {
+    /// Opens it, or makes it with mode 0700.
+    ///
+    /// # Errors
+    /// It cannot be made or opened, is a symbolic link, belongs to another user, or others may write to it.
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+        let cannot = |why: String| {
+            let path = path.display();
+            Failure::new(
+                Exit::Unavailable,
+                format!("cannot use the state folder {path}: {why} (--state-dir names another)"),
+            )
+        };
+        let fd = Self::open_or_make(path).map_err(|error| cannot(error.to_string()))?;
+        let stat = rustix::fs::fstat(&fd).map_err(|error| cannot(error.to_string()))?;
+        let user = rustix::process::geteuid().as_raw();
+        if stat.st_uid != user {
+            return Err(cannot(format!("it belongs to user {} and this is user {user}", stat.st_uid)));
+        }
+        if stat.st_mode & 0o022 != 0 {
+            return Err(cannot("others may write to it: chmod 700 it".to_owned()));
+        }
+        Ok(Self { path: path.to_owned(), fd })
+    }
+
+    fn open_or_make(path: &Path) -> io::Result<OwnedFd> {
+        let open = || {
+            let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+            rustix::fs::openat(CWD, path, flags, Mode::empty())
+        };
+        match open() {
+            Err(rustix::io::Errno::NOENT) => {
+                use std::os::unix::fs::DirBuilderExt;
+                std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+                Ok(open()?)
+            }
+            opened => Ok(opened?),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens a file of this folder to read and write, or makes it with mode 0600.
+    pub(super) fn file(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR)?;
+        // So that a file which is there for the first time is still there after a loss of power.
+        rustix::fs::fsync(&self.fd)?;
+        Ok(file.into())
+    }
+
+    /// Gives a file of this folder another name.
+    pub(super) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        rustix::fs::renameat(&self.fd, from, &self.fd, to)?;
+        Ok(rustix::fs::fsync(&self.fd)?)
+    }
+
+    /// The names of what is in it.
+    pub(super) fn names(&self) -> io::Result<Vec<String>> {
+        let entries = Dir::read_from(&self.fd)?;
+        entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_others_may_write_to_or_a_link_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a/state");
+        let folder = Folder::open(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+        folder.file("x").unwrap();
+        assert_eq!(std::fs::metadata(path.join("x")).unwrap().mode() & 0o777, 0o600);
+        symlink("x", path.join("link")).unwrap();
+        assert!(folder.file("link").is_err());
+
+        symlink(&path, parent.path().join("link")).unwrap();
+        assert!(Folder::open(&parent.path().join("link")).is_err());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o770)).unwrap();
+        let refused = Folder::open(&path).unwrap_err();
+        assert!(refused.message.contains("chmod 700"), "{}", refused.message);
+    }
+}

@@ -1,0 +1,4 @@
+//! The admin socket.
+mod folder;
+mod record;
+pub mod store;
