@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+#[cfg(unix)]
+use std::path::Path;
 use std::sync::Arc;
 
 use taskcreds_core::{AssumeRole, Budget, Freshness, Registration, Registry, SessionCache, SystemClock};
@@ -10,7 +12,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+#[cfg(unix)]
+use crate::admin::{api::Api, socket::AdminSocket};
 use crate::aws::{Base, Sts, points_at_itself};
+#[cfg(unix)]
+use crate::config::State;
 use crate::config::{Config, DEFAULT_PORT};
 use crate::failure::{Exit, Failure};
 use crate::http::credentials::Endpoint;
@@ -77,6 +83,8 @@ pub struct Proxy {
     endpoint: Arc<Endpoint>,
     listeners: Listeners,
     operations: Option<(SocketAddr, TcpListener, Arc<Operations>)>,
+    #[cfg(unix)]
+    admin: Option<(AdminSocket, Arc<Api>)>,
 }
 
 impl Proxy {
@@ -112,6 +120,19 @@ impl Proxy {
             config.max_tasks as u64,
             Box::new(move |_, settled, took| counts.loaded(settled, took)),
         );
+        #[cfg(unix)]
+        let admin = match &config.admin {
+            Some(admin) => {
+                let state = config.state.dir.as_deref().unwrap_or(Path::new(State::DIR));
+                let (registry, sessions) = (Arc::clone(&registry), Arc::clone(&sessions));
+                Some(crate::admin::start(admin, state, registry, sessions, listeners.addresses())?)
+            }
+            None => None,
+        };
+        #[cfg(unix)]
+        let registrations = admin.as_ref().map(|(_, api)| Arc::clone(&api.registrations));
+        #[cfg(not(unix))]
+        let registrations = None;
         let own = listeners.addresses().into_iter().map(|address| match address.ip() {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("[{ip}]"),
@@ -120,11 +141,22 @@ impl Proxy {
         let operations = match config.operations_listen.map(bind).transpose()? {
             Some((address, listener)) => {
                 let (sessions, metrics) = (Arc::clone(&sessions), Arc::clone(&metrics));
-                Some((address, listener, Arc::new(Operations { sts, sessions, metrics, hosts: hosts.clone() })))
+                Some((
+                    address,
+                    listener,
+                    Arc::new(Operations { sts, sessions, metrics, registrations, hosts: hosts.clone() }),
+                ))
             }
             None => None,
         };
-        Ok(Self { endpoint: Arc::new(Endpoint { registry, sessions, hosts, metrics }), listeners, operations })
+        let endpoint = Arc::new(Endpoint { registry, sessions, hosts, metrics });
+        Ok(Self {
+            endpoint,
+            listeners,
+            operations,
+            #[cfg(unix)]
+            admin,
+        })
     }
 
     /// The address of the operations endpoint, where there is one.
@@ -148,8 +180,12 @@ impl Proxy {
     /// Listens first, then loads the sessions of all tasks and keeps them fresh; until told to stop. Returns when what was under
     /// way is finished.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { endpoint, listeners, operations } = self;
         let parts = TaskTracker::new();
+        #[cfg(unix)]
+        if let Some((socket, api)) = self.admin {
+            parts.spawn(socket.run(api, stop.clone()));
+        }
+        let Self { endpoint, listeners, operations, .. } = self;
         if let Some((_, listener, operations)) = operations {
             parts.spawn(crate::http::run(listener, operations, stop.clone()));
         }

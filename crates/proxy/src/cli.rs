@@ -29,7 +29,8 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve the tasks of a configuration file with sessions from STS, or from the endpoint that AWS_ENDPOINT_URL_STS names.
+    /// Serve the tasks of a configuration file and of the admin socket with sessions from STS, or from the endpoint that
+    /// AWS_ENDPOINT_URL_STS names.
     Serve(Serve),
     /// Serve on a laptop, with an embedded STS and no AWS account; prints lines to paste.
     Dev(Dev),
@@ -39,6 +40,9 @@ pub enum Command {
     Check(Check),
     /// Ask a running proxy whether it answers; for images without a shell. Exit status 0 or 1.
     Healthcheck(Healthcheck),
+    /// Register, revoke and look at the tasks of a running proxy, over its admin socket.
+    #[cfg(unix)]
+    Task(Task),
 }
 
 /// Where to listen.
@@ -52,12 +56,18 @@ pub struct Listen {
 /// `taskcreds serve`
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// The configuration file, in TOML.
-    #[arg(long, env = "TASKCREDS_CONFIG")]
-    pub config: PathBuf,
+    /// The configuration file, in TOML; not needed where --admin-socket is given.
+    #[arg(long, env = "TASKCREDS_CONFIG", required_unless_present = "admin_socket")]
+    pub config: Option<PathBuf>,
     /// Where to listen.
     #[command(flatten)]
     pub listen: Listen,
+    /// Where to make the admin socket, on which tasks are registered. [default: none]
+    #[arg(long, env = "TASKCREDS_ADMIN_SOCKET", value_name = "PATH")]
+    pub admin_socket: Option<PathBuf>,
+    /// The folder in which registrations of the admin socket are kept. [default: /var/lib/taskcreds]
+    #[arg(long, env = "TASKCREDS_STATE_DIR", value_name = "PATH")]
+    pub state_dir: Option<PathBuf>,
     /// ADDRESS:PORT of loopback for /healthz, /readyz and /metrics. [default: none]
     #[arg(long, env = "TASKCREDS_OPERATIONS_LISTEN", value_parser = loopback_address)]
     pub operations_listen: Option<SocketAddr>,
@@ -134,6 +144,155 @@ pub struct Healthcheck {
     /// The address of the proxy.
     #[arg(long, env = "TASKCREDS_ADDRESS", default_value = "127.0.0.1:51679")]
     pub address: SocketAddr,
+}
+
+/// `taskcreds task`
+#[cfg(unix)]
+#[derive(Debug, Args)]
+pub struct Task {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: TaskAction,
+    /// The admin socket of the proxy.
+    #[arg(long, global = true, env = "TASKCREDS_ADMIN_SOCKET", default_value = crate::admin::DEFAULT_SOCKET, value_name = "PATH")]
+    pub socket: PathBuf,
+    /// Print the answer as JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What `taskcreds task` does.
+#[cfg(unix)]
+#[derive(Debug, Subcommand)]
+pub enum TaskAction {
+    /// Register a task and print what opens it. The same again prints the same.
+    Add(Box<TaskAdd>),
+    /// Revoke a task, or one of its roles.
+    Rm(TaskRole),
+    /// List the tasks and how their sessions stand.
+    Ls,
+    /// Show one task.
+    Show(TaskName),
+    /// Give a role of a task another id and print it; the old one is worth nothing from then on.
+    Rotate(TaskRotate),
+    /// Have a new session loaded now.
+    Refresh(TaskRole),
+}
+
+/// A task by its ARN.
+#[cfg(unix)]
+#[derive(Debug, Args)]
+pub struct TaskName {
+    /// The task's ARN; --task-arn ARN is the same.
+    #[arg(value_name = "TASK_ARN", required_unless_present = "task_arn", conflicts_with = "task_arn")]
+    arn: Option<String>,
+    /// The task's ARN.
+    #[arg(long, hide = true)]
+    task_arn: Option<String>,
+}
+
+#[cfg(unix)]
+impl TaskName {
+    /// The ARN, whichever way it was given; the proxy checks it.
+    #[must_use]
+    pub fn arn(self) -> String {
+        self.arn.or(self.task_arn).unwrap_or_default()
+    }
+}
+
+/// A task, or one of its roles.
+#[cfg(unix)]
+#[derive(Debug, Args)]
+pub struct TaskRole {
+    /// The task.
+    #[command(flatten)]
+    pub name: TaskName,
+    /// This role only. [default: both]
+    #[arg(long, value_enum)]
+    pub role_kind: Option<crate::admin::api::Kind>,
+}
+
+/// `taskcreds task rotate`
+#[cfg(unix)]
+#[derive(Debug, Args)]
+pub struct TaskRotate {
+    /// The task.
+    #[command(flatten)]
+    pub name: TaskName,
+    /// Which of its roles.
+    #[arg(long, value_enum, default_value = "task")]
+    pub role_kind: crate::admin::api::Kind,
+}
+
+/// `taskcreds task add`: what the configuration file has in `[[task]]`.
+#[cfg(unix)]
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  taskcreds task add --task-arn arn:aws:ecs:us-west-2:111122223333:task/prod/0123456789abcdef \\\n    \
+                        --role-arn arn:aws:iam::111122223333:role/web"
+)]
+pub struct TaskAdd {
+    /// A file with the request as JSON, as POST /v1/tasks takes it, instead of the flags below; - is standard input. For ids and
+    /// tokens of your own, which other users could read in a command line.
+    #[arg(long, value_name = "FILE", exclusive = true)]
+    pub request: Option<PathBuf>,
+    /// arn:aws:ecs:REGION:ACCOUNT:task/CLUSTER/TASK-ID; the task id is the role session name.
+    #[arg(long, required_unless_present = "request")]
+    pub task_arn: Option<String>,
+    /// The task role.
+    #[arg(long)]
+    pub role_arn: Option<String>,
+    /// The execution role, which gets an id of its own.
+    #[arg(long)]
+    pub execution_role_arn: Option<String>,
+    /// Make a token, which readers must send.
+    #[arg(long)]
+    pub with_token: bool,
+    /// Where the token is demanded: everywhere but at 169.254.170.2 (loopback), or there too (always).
+    #[arg(long, value_name = "WHERE")]
+    pub token_required: Option<String>,
+    /// The role session name, if not the task id.
+    #[arg(long)]
+    pub session_name: Option<String>,
+    /// The family of the task definition, for the session tags.
+    #[arg(long)]
+    pub family: Option<String>,
+    /// The service of the task, for the session tags.
+    #[arg(long)]
+    pub service: Option<String>,
+    /// 900 to 43200. [default: 3600]
+    #[arg(long)]
+    pub duration_seconds: Option<u32>,
+    /// The region of STS.
+    #[arg(long)]
+    pub region: Option<String>,
+    /// Passed to STS.
+    #[arg(long)]
+    pub source_identity: Option<String>,
+    /// Passed to STS.
+    #[arg(long)]
+    pub external_id: Option<String>,
+    /// A session policy of the task role: a JSON document.
+    #[arg(long)]
+    pub policy: Option<String>,
+    /// A managed policy that narrows the task role; any number of times.
+    #[arg(long = "policy-arn", value_name = "ARN")]
+    pub policy_arns: Vec<String>,
+    /// A further session tag; any number of times.
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
+    pub tags: Vec<(String, String)>,
+    /// Pass the tags down a chain of roles.
+    #[arg(long)]
+    pub transitive_tags: bool,
+    /// required, or off for roles that do not allow sts:TagSession.
+    #[arg(long, value_name = "WHICH")]
+    pub session_tags: Option<String>,
+}
+
+#[cfg(unix)]
+fn tag(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// `NAME=ARN`, or an ARN alone, whose role's name is the name.

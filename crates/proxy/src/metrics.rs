@@ -154,14 +154,8 @@ impl Metrics {
     fn look_at(&self, cache: &SessionCache) {
         let states = cache.states();
         let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-        for state in ["served", "served_failing", "loading", "failing"] {
-            let is_in = |it: &&taskcreds_core::State| match (it.left, &it.failure) {
-                (Some(_), None) => state == "served",
-                (Some(_), Some(_)) => state == "served_failing",
-                (None, None) => state == "loading",
-                (None, Some(_)) => state == "failing",
-            };
-            let count = states.iter().map(|(_, it)| it).filter(is_in).count();
+        for state in taskcreds_core::State::WORDS {
+            let count = states.iter().filter(|(_, it)| it.word() == state).count();
             self.sessions.get_or_create(&SessionState { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         self.nearest_expiry.set(states.iter().filter_map(|(_, it)| it.left).min().map_or(-1, seconds));

@@ -93,10 +93,28 @@ pub enum Settled {
 pub struct State {
     /// How long the session that is served still lasts; `None` when there is none to serve.
     pub left: Option<Duration>,
+    /// When it ends.
+    pub ends_at: Option<SystemTime>,
     /// How long ago it was to be refreshed; zero when it is not due.
     pub overdue: Duration,
     /// How the last load failed, if no session has come since.
     pub failure: Option<Arc<AssumeRoleError>>,
+}
+
+impl State {
+    /// Every word that [`State::word`] has.
+    pub const WORDS: [&str; 4] = ["served", "served_failing", "loading", "failing"];
+
+    /// The state in a word: `served`, `served_failing` (an older session while loads fail), `loading`, `failing`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match (self.left, &self.failure) {
+            (Some(_), None) => "served",
+            (Some(_), Some(_)) => "served_failing",
+            (None, None) => "loading",
+            (None, Some(_)) => "failing",
+        }
+    }
 }
 
 impl SessionCell {
@@ -234,6 +252,7 @@ impl SessionCell {
     pub fn state(&self, now: SystemTime, fresh: &Freshness) -> State {
         let current = self.session.as_ref().filter(|_| self.servable(now, fresh).is_some());
         State {
+            ends_at: current.map(|current| current.ends_at),
             left: current.map(|current| current.ends_at.duration_since(now).unwrap_or_default()),
             overdue: current.and_then(|current| now.duration_since(current.refresh_at).ok()).unwrap_or_default(),
             failure: self.failure.as_ref().map(|failure| Arc::clone(&failure.error)),

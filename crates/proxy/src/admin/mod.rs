@@ -1,4 +1,51 @@
-//! The admin socket.
+//! The admin socket: HTTP and JSON over a unix socket, for the agent that starts tasks and for `taskcreds task`.
+//!
+//! The way of a change: socket → who asks ([`peer`]) → which request ([`api`]) → registry and store ([`registrations`]) → answer.
+
+pub mod api;
+pub mod client;
+pub mod error;
 mod folder;
+pub mod peer;
 mod record;
+pub mod registrations;
+pub mod socket;
 pub mod store;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use taskcreds_core::{Registry, SessionCache};
+
+use self::api::Api;
+use self::registrations::Registrations;
+use self::socket::AdminSocket;
+use self::store::Store;
+use crate::config;
+use crate::failure::Failure;
+
+/// The longest body of a request, in bytes: a registration has at most 50 tags and a policy of 2048 characters.
+const MAX_BODY: usize = 64 * 1024;
+/// How long a head, a body and an answer may each take.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Where the admin socket is where nobody says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/taskcreds/admin.sock";
+
+/// Binds the socket and takes over what was registered over it before.
+///
+/// # Errors
+/// The place of the socket or the state folder cannot be used.
+pub fn start(
+    admin: &config::Admin,
+    state: &Path,
+    registry: Arc<Registry>,
+    sessions: Arc<SessionCache>,
+    addresses: Vec<SocketAddr>,
+) -> Result<(AdminSocket, Arc<Api>), Failure> {
+    let (store, kept) = Store::open(state)?;
+    let socket = AdminSocket::bind(admin)?;
+    let registrations = Arc::new(Registrations::restore(registry, Arc::clone(&sessions), store, kept));
+    Ok((socket, Arc::new(Api { registrations, sessions, addresses })))
+}

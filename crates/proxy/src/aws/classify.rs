@@ -91,16 +91,22 @@ fn by_status(status: u16) -> (FailureKind, &'static str) {
 
 /// The error and what caused it, in words; the SDK's own rendering adds `Debug` output, which holds whole answers.
 pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
+    let mut text = words(error);
     let mut next = error.source();
     while let Some(cause) = next {
-        let more = cause.to_string();
+        let more = words(cause);
         if !text.ends_with(&more) {
             text = format!("{text}: {more}");
         }
         next = cause.source();
     }
     one_line(&text)
+}
+
+/// An error's own words. Some of the SDK's, as for an endpoint that is no URI, hold the request with all its parameters.
+fn words(error: &dyn Error) -> String {
+    let words = error.to_string();
+    if words.contains("SdkBody") { "(words that hold the whole request are left out)".to_owned() } else { words }
 }
 
 /// `Retry-After` in seconds (RFC 9110 section 10.2.3) or AWS's `x-amz-retry-after` in milliseconds.
@@ -137,6 +143,15 @@ mod tests {
         for code in ["", "a\nb", "a b", "é", &"a".repeat(129)] {
             assert!(!is_plain(code), "{code:?}");
         }
+    }
+
+    #[test]
+    fn words_that_hold_the_request_are_left_out_and_their_cause_is_told() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("failed to apply to `Request {{ body: SdkBody {{ ExternalId=hidden }} }}`")]
+        struct Outer(#[source] std::io::Error);
+        let told = causes(&Outer(std::io::Error::other("invalid authority")));
+        assert!(!told.contains("hidden") && told.ends_with(": invalid authority"), "{told}");
     }
 
     #[test]

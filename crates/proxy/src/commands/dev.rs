@@ -8,7 +8,7 @@ use taskcreds_core::{CredentialsId, NewTask, Token};
 use tokio_util::sync::CancellationToken;
 
 use super::signals::Signals;
-use super::{config_failure, embedded, run_until_asked_to_stop, say, say_listening, task, warn_of_another_sts};
+use super::{config_failure, embedded, own_task, run_until_asked_to_stop, say, say_listening, warn_of_another_sts};
 use crate::app::Proxy;
 use crate::aws::{Base, own_region_name};
 use crate::cli;
@@ -31,6 +31,9 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
         Some(file) => Config::load(file).map_err(|error| config_failure(&error))?,
         None => Config::default(),
     };
+    if config.admin.take().is_some() {
+        tracing::warn!("dev makes no admin socket: [admin] is for serve");
+    }
     if !flags.listen.listen.is_empty() {
         config.listen = flags.listen.listen;
     }
@@ -39,14 +42,19 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
         return Err(Failure::new(Exit::Usage, message));
     }
     for (name, role_arn) in flags.roles {
-        config.tasks.push(task::for_this_run(&name, role_arn, region.as_deref(), flags.session_tags)?);
+        config.tasks.push(own_task::for_this_run(&name, role_arn, region.as_deref(), flags.session_tags)?);
     }
     if config.tasks.is_empty() && flags.aws {
         let message = "which role? Give --role NAME=ARN of your account with --aws, or --config FILE";
         return Err(Failure::new(Exit::Usage, message));
     }
     if config.tasks.is_empty() {
-        config.tasks.push(task::for_this_run("demo", task::demo_role()?, region.as_deref(), flags.session_tags)?);
+        config.tasks.push(own_task::for_this_run(
+            "demo",
+            own_task::demo_role()?,
+            region.as_deref(),
+            flags.session_tags,
+        )?);
     }
     let shown: Vec<Shown> = config.tasks.iter_mut().map(show).collect();
     let account = config.tasks.first().map_or("111122223333", |task| task.spec.role_arn.account()).to_owned();
@@ -56,7 +64,7 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
         (Base::Chain, Surroundings { region, embedded_sts: None })
     } else {
         let (base, endpoint) = embedded::start(&account, stop_sts.clone()).await?;
-        let region = region.or_else(|| Some(task::DEFAULT_REGION.to_owned()));
+        let region = region.or_else(|| Some(own_task::DEFAULT_REGION.to_owned()));
         (base, Surroundings { region, embedded_sts: Some(endpoint) })
     };
     let proxy = Proxy::start(config, base, environment)?;
@@ -75,7 +83,7 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
 }
 
 fn show(task: &mut NewTask) -> Shown {
-    let token = task::token_of(task);
+    let token = own_task::token_of(task);
     let family =
         task.spec.tags.iter().find(|tag| tag.key() == "ecs-task-family").map(|tag| format!("{}: ", tag.value()));
     let heading = format!("{}{} {} of {}", family.unwrap_or_default(), task.role_kind, task.spec.role_arn, task.arn);

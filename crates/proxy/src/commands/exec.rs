@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::signals::{self, Signals};
-use super::{embedded, task, warn_of_another_sts};
+use super::{embedded, own_task, warn_of_another_sts};
 use crate::app::Proxy;
 use crate::aws::{Base, own_region_name};
 use crate::cli;
@@ -33,7 +33,7 @@ pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>)
     let region = own_region_name().await;
     let role_arn = match flags.role {
         Some(role_arn) => role_arn,
-        None if flags.emulate => task::demo_role()?,
+        None if flags.emulate => own_task::demo_role()?,
         None => {
             let message =
                 "which role? Give --role ARN to run with a role of your AWS account, or --emulate to need no account";
@@ -41,12 +41,12 @@ pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>)
         }
     };
     let account = role_arn.account().to_owned();
-    let mut task = task::for_this_run("exec", role_arn, region.as_deref(), flags.session_tags)?;
-    let (id, token) = (task.id.clone(), task::token_of(&mut task));
+    let mut task = own_task::for_this_run("exec", role_arn, region.as_deref(), flags.session_tags)?;
+    let (id, token) = (task.id.clone(), own_task::token_of(&mut task));
     let stop = CancellationToken::new();
     let (base, surroundings) = if flags.emulate {
         let (base, endpoint) = embedded::start(&account, stop.clone()).await?;
-        let region = region.or_else(|| Some(task::DEFAULT_REGION.to_owned()));
+        let region = region.or_else(|| Some(own_task::DEFAULT_REGION.to_owned()));
         (base, Surroundings { region, embedded_sts: Some(endpoint) })
     } else {
         warn_of_another_sts(environment);

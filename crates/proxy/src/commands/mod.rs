@@ -5,8 +5,10 @@ mod dev;
 mod embedded;
 mod exec;
 mod healthcheck;
+mod own_task;
 mod serve;
 mod signals;
+#[cfg(unix)]
 mod task;
 
 use std::collections::HashMap;
@@ -45,6 +47,8 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Exec(flags) => runtime()?.block_on(exec::run(flags, &environment)),
         Command::Check(flags) => runtime()?.block_on(check::run(flags)),
         Command::Healthcheck(flags) => healthcheck::run(&flags),
+        #[cfg(unix)]
+        Command::Task(flags) => runtime()?.block_on(task::run(flags)),
     }
 }
 

@@ -15,7 +15,7 @@ use super::{config_failure, say, say_listening};
 use crate::app::Proxy;
 use crate::aws::Base;
 use crate::cli;
-use crate::config::{Config, ConfigError, MadeId};
+use crate::config::{Admin, Config, ConfigError, MadeId, State};
 use crate::failure::Failure;
 use crate::http::credentials::Endpoint;
 use crate::launch;
@@ -28,13 +28,24 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 pub(super) async fn run(flags: cli::Serve, environment: &HashMap<String, String>) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
     // Before the file is read, so that no change is missed.
-    let seen = Stamp::of(&flags.config);
-    let mut config = Config::load(&flags.config).map_err(|error| config_failure(&error))?;
+    let seen = flags.config.as_deref().and_then(Stamp::of);
+    let mut config = match &flags.config {
+        Some(file) => Config::load(file).map_err(|error| config_failure(&error))?,
+        None => Config::default(),
+    };
     let fixed = Fixed::of(&config);
     if !flags.listen.listen.is_empty() {
         config.listen = flags.listen.listen;
     }
     config.operations_listen = flags.operations_listen.or(config.operations_listen);
+    if let Some(socket) = flags.admin_socket {
+        let admin = config.admin.take().unwrap_or_else(|| Admin::at(PathBuf::new()));
+        config.admin = Some(Admin { socket, ..admin });
+    }
+    // systemd names the folder that StateDirectory= has made.
+    let given = environment.get("STATE_DIRECTORY").and_then(|list| list.split(':').next()).map(PathBuf::from);
+    config.state.dir = flags.state_dir.or(config.state.dir).or(given);
+    let admin_socket = config.admin.as_ref().map(|admin| admin.socket.display().to_string());
     let made_ids = std::mem::take(&mut config.made_ids);
     let proxy = Proxy::start(config, Base::Chain, environment)?;
     let addresses = proxy.addresses();
@@ -42,9 +53,12 @@ pub(super) async fn run(flags: cli::Serve, environment: &HashMap<String, String>
     if let Some(address) = proxy.operations_address() {
         say(format!("operations at http://{address}"));
     }
+    if let Some(socket) = admin_socket {
+        say(format!("admin socket at {socket}"));
+    }
     say_made(&made_ids, &addresses);
     let endpoint = Arc::clone(proxy.endpoint());
-    let mut file = ConfigFile { path: flags.config, seen, made_ids, fixed, addresses, endpoint };
+    let mut file = flags.config.map(|path| ConfigFile { path, seen, made_ids, fixed, addresses, endpoint });
 
     let stop = CancellationToken::new();
     let running = proxy.run(stop.clone());
@@ -55,7 +69,10 @@ pub(super) async fn run(flags: cli::Serve, environment: &HashMap<String, String>
         tokio::select! {
             () = &mut running => break,
             request = signals.request() => match request {
-                Request::Reload => file.reload(),
+                Request::Reload => match &mut file {
+                    Some(file) => file.reload(),
+                    None => tracing::info!("there is no configuration file to read again"),
+                },
                 Request::Stop => {
                     tracing::info!("stopping");
                     stop.cancel();
@@ -63,7 +80,11 @@ pub(super) async fn run(flags: cli::Serve, environment: &HashMap<String, String>
                     break;
                 }
             },
-            _ = tick.tick() => file.reload_if_changed(),
+            _ = tick.tick(), if file.is_some() => {
+                if let Some(file) = &mut file {
+                    file.reload_if_changed();
+                }
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -84,12 +105,22 @@ struct Fixed {
     operations_listen: Option<SocketAddr>,
     allowed_hosts: Vec<String>,
     budget: taskcreds_core::BudgetLimits,
+    max_tasks: usize,
+    admin: Option<Admin>,
+    state: State,
 }
 
 impl Fixed {
     fn of(config: &Config) -> Self {
-        let (listen, allowed_hosts) = (config.listen.clone(), config.allowed_hosts.clone());
-        Self { listen, operations_listen: config.operations_listen, allowed_hosts, budget: config.budget }
+        Self {
+            listen: config.listen.clone(),
+            operations_listen: config.operations_listen,
+            allowed_hosts: config.allowed_hosts.clone(),
+            budget: config.budget,
+            max_tasks: config.max_tasks,
+            admin: config.admin.clone(),
+            state: config.state.clone(),
+        }
     }
 }
 
@@ -135,15 +166,17 @@ impl ConfigFile {
             tracing::warn!("{warning}");
         }
         let new_ids = config.keep_made_ids(&self.made_ids);
-        self.made_ids = std::mem::take(&mut config.made_ids);
+        let made_ids = std::mem::take(&mut config.made_ids);
         if Fixed::of(&config) != self.fixed {
             tracing::warn!(
-                "listen, operations_listen, allowed_hosts or [sts] differ from those at the start: they are taken over at the next start"
+                "listen, operations_listen, allowed_hosts, max_tasks, [sts], [admin] or [state] differ from those at the start: they are taken \
+                 over at the next start"
             );
         }
-        // The file's tasks are checked against each other already; the registry holds no others.
+        // The file's tasks are checked against each other already; here against those of the admin socket.
         let outcome =
             self.endpoint.registry.reconcile(config.tasks).map_err(|error| ConfigError::of(&self.path, &error))?;
+        self.made_ids = made_ids;
         for task in &outcome.added {
             self.endpoint.sessions.prefetch(task);
         }

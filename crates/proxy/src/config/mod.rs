@@ -2,6 +2,7 @@
 
 mod admin;
 mod file;
+pub mod request;
 mod section;
 mod task;
 

@@ -150,11 +150,16 @@ fn body(status: StatusCode, code: &str, message: &str) -> Bytes {
 /// The whole answer to bytes that are no HTTP request, for which hyper makes no request to answer.
 #[must_use]
 pub fn unparsable(date: std::time::SystemTime) -> Vec<u8> {
-    let status = StatusCode::BAD_REQUEST;
     let message = "this is no HTTP/1.1 request, or its head is longer than 16 KiB or has more than 64 headers";
-    let body = body(status, "InvalidRequest", message);
+    raw(StatusCode::BAD_REQUEST, "InvalidRequest", message, date)
+}
+
+/// A whole answer, head and body, after which the connection is closed.
+#[must_use]
+pub fn raw(status: StatusCode, code: &str, message: &str, date: std::time::SystemTime) -> Vec<u8> {
+    let body = body(status, code, message);
     let mut answer = format!(
-        "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncache-control: no-store\r\nconnection: close\r\n\
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncache-control: no-store\r\nconnection: close\r\n\
          content-length: {}\r\ndate: {}\r\n\r\n",
         body.len(),
         httpdate::fmt_http_date(date)

@@ -7,7 +7,7 @@ pub mod credentials;
 pub mod error;
 pub mod guard;
 pub mod operations;
-mod stream;
+pub(crate) mod stream;
 pub mod wire;
 
 use std::convert::Infallible;
@@ -33,13 +33,13 @@ use stream::Stream;
 /// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 4096;
 /// What one connection may have read and not yet answered. hyper's own default took 404 MB for 1,000 unfinished requests.
-const MAX_BUFFER: usize = 16 * 1024;
+pub(crate) const MAX_BUFFER: usize = 16 * 1024;
 /// Headers in one request.
-const MAX_HEADERS: usize = 64;
+pub(crate) const MAX_HEADERS: usize = 64;
 /// How long to leave `accept` alone when it fails for want of descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// How long answers under way may take after the stop.
-const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// Where `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` is resolved to by every SDK.
 pub const LINK_LOCAL: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 2);
 
@@ -57,7 +57,11 @@ pub trait Answer: Send + Sync + 'static {
 
 /// An answer that nobody keeps. The type stands as it is given: Go v2 and Kotlin compare the whole value, so the credentials endpoint
 /// gives no parameters.
-fn response(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+pub(crate) fn response(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -172,7 +176,7 @@ fn original_destination(_: &TcpStream) -> Option<IpAddr> {
 }
 
 /// Errors of one connection that is gone already (accept(2): these are to be treated like EAGAIN).
-fn is_the_clients(error: &io::Error) -> bool {
+pub(crate) fn is_the_clients(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, WouldBlock};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | WouldBlock)
 }

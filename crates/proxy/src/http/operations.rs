@@ -18,6 +18,8 @@ use taskcreds_core::{Arrival, SessionCache};
 use super::error::Fault;
 use super::guard::{self, AllowedHosts};
 use super::{Answer, response};
+#[cfg(unix)]
+use crate::admin::registrations::Registrations;
 use crate::aws::Sts;
 use crate::metrics::Metrics;
 
@@ -29,8 +31,21 @@ pub struct Operations {
     pub sessions: Arc<SessionCache>,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// What the admin socket changes, where there is one.
+    pub registrations: Option<Arc<Registrations>>,
     /// The names that `Host` may have.
     pub hosts: AllowedHosts,
+}
+
+/// There is no admin socket on this system.
+#[cfg(not(unix))]
+pub enum Registrations {}
+
+#[cfg(not(unix))]
+impl Registrations {
+    fn trouble(&self) -> Option<String> {
+        match *self {}
+    }
 }
 
 #[derive(Serialize)]
@@ -71,7 +86,7 @@ impl Answer for Operations {
 }
 
 impl Operations {
-    /// Able to serve: the base credentials resolve and the last reload was taken.
+    /// Able to serve: the base credentials resolve, the last reload was taken, the store is whole.
     async fn readiness(&self) -> Readiness {
         let mut reasons = Vec::new();
         if let Err(error) = self.sts.check_base_credentials().await {
@@ -81,6 +96,9 @@ impl Operations {
             let message =
                 "the configuration file has faults and the last good one is in force; the log has them".to_owned();
             reasons.push(Reason { check: "config", message });
+        }
+        if let Some(message) = self.registrations.as_ref().and_then(|registrations| registrations.trouble()) {
+            reasons.push(Reason { check: "store", message });
         }
         Readiness { ready: reasons.is_empty(), reasons }
     }

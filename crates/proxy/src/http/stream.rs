@@ -13,24 +13,24 @@ use std::time::Duration;
 
 use hyper::rt::ReadBufCursor;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
 use super::error;
 
 /// How long a request's head may take from its first byte, and a new connection until its head is whole.
-pub(super) const HEAD: Duration = Duration::from_secs(5);
+pub(crate) const HEAD: Duration = Duration::from_secs(5);
 /// How long a client may take to accept an answer.
 pub(super) const WRITE: Duration = Duration::from_secs(5);
 /// How long a connection may rest between two requests. Clients keep theirs for up to 60 s.
 pub(super) const IDLE: Duration = Duration::from_secs(75);
 
 /// Says that a request is being answered: set by the handler, cleared when the answer is out.
-pub(super) type Answering = Arc<AtomicBool>;
+pub(crate) type Answering = Arc<AtomicBool>;
 
 /// A connection with deadlines.
-pub(super) struct Stream {
-    inner: TokioIo<TcpStream>,
+pub(crate) struct Stream<S> {
+    inner: TokioIo<S>,
     answering: Answering,
     waiting: Waiting,
     timer: Pin<Box<Sleep>>,
@@ -59,10 +59,10 @@ impl Waiting {
     }
 }
 
-impl Stream {
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
     /// Wraps a new connection, whose first head is due.
     #[must_use]
-    pub(super) fn new(stream: TcpStream, answering: Answering) -> Self {
+    pub(crate) fn new(stream: S, answering: Answering) -> Self {
         let due = Instant::now() + HEAD;
         let timer = Box::pin(tokio::time::sleep_until(due));
         Self { inner: TokioIo::new(stream), answering, waiting: Waiting::Head(due), timer, wrote: false, instead: None }
@@ -117,7 +117,12 @@ impl Stream {
 
     /// Answers bytes that are no HTTP, if hyper has not: to the preface of HTTP/2 it says nothing.
     pub(super) async fn refuse(&mut self) {
-        self.instead.get_or_insert_with(|| error::unparsable(std::time::SystemTime::now()));
+        self.answer_instead(error::unparsable(std::time::SystemTime::now())).await;
+    }
+
+    /// Answers in place of hyper, if it has not.
+    pub(crate) async fn answer_instead(&mut self, answer: Vec<u8>) {
+        self.instead.get_or_insert(answer);
         // The client may be gone, or not listen; then nobody misses the answer.
         let _ = std::future::poll_fn(|cx| self.write_instead(cx)).await;
     }
@@ -132,7 +137,7 @@ impl Stream {
     }
 }
 
-impl hyper::rt::Read for Stream {
+impl<S: AsyncRead + AsyncWrite + Unpin> hyper::rt::Read for Stream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let stream = &mut *self;
         match Pin::new(&mut stream.inner).poll_read(cx, buf) {
@@ -149,7 +154,7 @@ impl hyper::rt::Read for Stream {
     }
 }
 
-impl hyper::rt::Write for Stream {
+impl<S: AsyncRead + AsyncWrite + Unpin> hyper::rt::Write for Stream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let stream = &mut *self;
         if stream.take_over() {

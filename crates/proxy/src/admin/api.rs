@@ -1,0 +1,461 @@
+//! The admin interface: which requests there are, what they ask and what they answer. `GET /openapi.json` tells it from this code.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use serde::{Deserialize, Serialize};
+use taskcreds_core::{CredentialsId, RoleKind, SessionCache, Source, State, Task, TaskArn};
+use utoipa::{OpenApi, ToSchema};
+use zeroize::Zeroizing;
+
+use super::error::{AdminError, Refusal};
+use super::peer::Peer;
+use super::registrations::{Changed, Registrations, Told};
+use crate::config::Fault;
+use crate::config::request;
+
+/// What the answers are made of.
+pub struct Api {
+    /// What the socket changes.
+    pub registrations: Arc<Registrations>,
+    /// The sessions, for how they stand.
+    pub sessions: Arc<SessionCache>,
+    /// Where the credentials endpoint listens, for `fullUri`.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// An answer: status and JSON.
+pub type Reply = (StatusCode, Bytes);
+
+/// Every request that there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operation {
+    Register,
+    List,
+    Revoke,
+    Rotate,
+    Refresh,
+    Describe,
+}
+
+const ROUTES: [(&str, &str, Operation); 6] = [
+    ("POST", "/v1/tasks", Operation::Register),
+    ("GET", "/v1/tasks", Operation::List),
+    ("POST", "/v1/tasks/revoke", Operation::Revoke),
+    ("POST", "/v1/tasks/rotate", Operation::Rotate),
+    ("POST", "/v1/tasks/refresh", Operation::Refresh),
+    ("GET", "/openapi.json", Operation::Describe),
+];
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "taskcreds admin interface",
+        description = "HTTP and JSON over a unix socket. Who asks is told by the kernel; [[admin.allow]] in the configuration says what it may do."
+    ),
+    paths(register, list, revoke, rotate, refresh, describe)
+)]
+struct Document;
+
+/// The OpenAPI document.
+#[must_use]
+pub fn document() -> String {
+    Document::openapi().to_pretty_json().unwrap_or_default()
+}
+
+/// A registration that is asked for: the keys of `[[task]]` in the configuration file, in camelCase.
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Register {
+    /// `arn:aws:ecs:REGION:ACCOUNT:task/CLUSTER/TASK-ID`; the task id is the role session name.
+    pub task_arn: String,
+    /// The task role. One of this and `executionRoleArn` is needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role_arn: Option<String>,
+    /// The execution role, which gets an id of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub execution_role_arn: Option<String>,
+    /// The id that opens the task role, 22 to 128 characters of `A-Z a-z 0-9 - _`; a random UUID is made if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials_id: Option<String>,
+    /// The same for the execution role.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub execution_credentials_id: Option<String>,
+    /// Whether a token is made, which readers must send as `Authorization`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub with_token: Option<bool>,
+    /// A token of the caller's choice instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// The token before this one, accepted too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous_token: Option<String>,
+    /// `loopback`: the token is demanded everywhere but at 169.254.170.2; `always`: there too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_required: Option<String>,
+    /// The role session name, if not the task's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_name: Option<String>,
+    /// The family of the task definition, for the session tags.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family: Option<String>,
+    /// The service of the task, for the session tags.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// 900 to 43200; 3600 if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_seconds: Option<u32>,
+    /// The region of STS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Passed to STS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_identity: Option<String>,
+    /// Passed to STS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
+    /// A session policy of the task role: a JSON document as a string.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// Managed policies that narrow the task role.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_arns: Option<Vec<String>>,
+    /// Further session tags.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tags: Option<BTreeMap<String, String>>,
+    /// Whether the tags are passed down a chain of roles.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transitive_tags: Option<bool>,
+    /// `required` or `off`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_tags: Option<String>,
+}
+
+/// Which task, and which of its roles.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Which {
+    /// The task's ARN.
+    pub task_arn: String,
+    /// Which of its roles: for `rotate` the task role if left out, for the others both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_kind: Option<Kind>,
+    /// `rotate`: the new id; a random UUID is made if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_id: Option<String>,
+}
+
+/// One of the two roles of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
+#[serde(rename_all = "camelCase")]
+pub enum Kind {
+    /// What the application runs with.
+    Task,
+    /// What the agent uses on the task's behalf.
+    Execution,
+}
+
+impl From<Kind> for RoleKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Task => Self::Task,
+            Kind::Execution => Self::Execution,
+        }
+    }
+}
+
+/// A task: its task role in place, its execution role within.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskView {
+    /// The task's ARN.
+    pub task_arn: String,
+    /// Who has registered it: `configuration`, or `admin` for this socket.
+    pub source: String,
+    /// The user who has registered it over the socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// The task role, where the task has one.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<RoleView>,
+    /// The execution role, where the task has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution: Option<RoleView>,
+    /// The token that readers send as `Authorization`; told when it is made and when the same registration is asked for again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// Whether this request has registered something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<bool>,
+    /// What works but deserves attention.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// One role of a task and how its session stands.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RoleView {
+    /// The role.
+    pub role_arn: String,
+    /// The role session name.
+    pub session_name: String,
+    /// The first 8 hex digits of the SHA-256 of the credentials id, as in the log.
+    pub id_digest: String,
+    /// `served`; `served_failing`: an older session is served while loads fail; `loading`; `failing`.
+    pub state: String,
+    /// When the session ends that is served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiration: Option<String>,
+    /// How the last load failed, if no session has come since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// The credentials id, a secret: told by `register` and `rotate` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_id: Option<String>,
+    /// For `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relative_uri: Option<String>,
+    /// For `AWS_CONTAINER_CREDENTIALS_FULL_URI`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_uri: Option<String>,
+}
+
+/// Tasks, in the order of their ARNs.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct TaskList {
+    /// The tasks.
+    pub tasks: Vec<TaskView>,
+}
+
+/// What was revoked.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Revoked {
+    /// The task's ARN.
+    pub task_arn: String,
+}
+
+impl Api {
+    /// Answers a request. Blocks on the disk.
+    #[must_use]
+    pub fn answer(&self, peer: &Peer, method: &Method, path: &str, query: &str, body: &[u8]) -> Reply {
+        self.outcome(peer, method, path, query, body).unwrap_or_else(|error| refused(&error))
+    }
+
+    fn outcome(&self, peer: &Peer, method: &Method, path: &str, query: &str, body: &[u8]) -> Result<Reply, AdminError> {
+        let here: Vec<_> = ROUTES.iter().filter(|(_, known, _)| *known == path).collect();
+        if here.is_empty() {
+            return Err(AdminError::Path);
+        }
+        let Some((.., operation)) = here.into_iter().find(|(known, ..)| method.as_str() == *known) else {
+            return Err(AdminError::Method);
+        };
+        match operation {
+            Operation::Register => register(self, peer, body),
+            Operation::List => list(self, peer, query),
+            Operation::Revoke => revoke(self, peer, body),
+            Operation::Rotate => rotate(self, peer, body),
+            Operation::Refresh => refresh(self, peer, body),
+            Operation::Describe => Ok(describe()),
+        }
+    }
+
+    fn changed(&self, changed: &[Changed], warnings: Vec<String>) -> TaskView {
+        let tasks: Vec<_> = changed.iter().map(|one| (&one.task, Some(&one.told))).collect();
+        let mut view = self.view(&tasks);
+        view.token = changed.iter().find_map(|one| one.told.token.as_ref()).map(|token| token.expose().to_owned());
+        view.created = Some(changed.iter().any(|one| one.is_new));
+        view.warnings = warnings;
+        view
+    }
+
+    /// The registrations of one task.
+    fn view(&self, roles: &[(&Arc<Task>, Option<&Told>)]) -> TaskView {
+        let mut view = TaskView::default();
+        for (task, told) in roles {
+            view.task_arn = task.arn().to_string();
+            (view.source, view.uid) = match task.registration().source {
+                Source::Configuration => ("configuration".to_owned(), None),
+                Source::Admin { uid } => ("admin".to_owned(), Some(uid)),
+            };
+            let role = self.role(task, *told);
+            match task.role_kind() {
+                RoleKind::Task => view.role = Some(role),
+                RoleKind::Execution => view.execution = Some(role),
+            }
+        }
+        view
+    }
+
+    fn role(&self, task: &Task, told: Option<&Told>) -> RoleView {
+        let state = self.sessions.state(task);
+        let failure = state.as_ref().and_then(|state| state.failure.as_ref()).map(ToString::to_string);
+        let path = told.map(|told| format!("/v2/credentials/{}", told.id.expose()));
+        // 127.0.0.1 before ::1: it is the one form that every client accepts.
+        let loopback = self.addresses.iter().filter(|address| address.ip().is_loopback());
+        let address = loopback.min_by_key(|address| address.is_ipv6()).or(self.addresses.first());
+        RoleView {
+            role_arn: task.spec().role_arn.to_string(),
+            session_name: task.spec().session_name.to_string(),
+            id_digest: task.id().to_string(),
+            state: state.as_ref().map_or("loading", State::word).to_owned(),
+            expiration: state
+                .and_then(|state| state.ends_at)
+                .map(|at| humantime::format_rfc3339_seconds(at).to_string()),
+            failure,
+            credentials_id: told.map(|told| told.id.expose().to_owned()),
+            full_uri: path.as_ref().zip(address).map(|(path, address)| format!("http://{address}{path}")),
+            relative_uri: path,
+        }
+    }
+}
+
+/// Registers a task.
+///
+/// Its task role, its execution role, or both: all or nothing. Asked for again with the same settings, it answers the same ids
+/// and changes nothing; after a restart of the proxy only to who sends the ids, because they are kept as digests.
+#[utoipa::path(
+    post, path = "/v1/tasks", request_body = Register,
+    responses(
+        (status = 201, body = TaskView, description = "registered"),
+        (status = 200, body = TaskView, description = "registered before, as asked for"),
+        (status = 400, body = Refusal), (status = 403, body = Refusal), (status = 409, body = Refusal), (status = 500, body = Refusal),
+    )
+)]
+fn register(api: &Api, peer: &Peer, body: &[u8]) -> Result<Reply, AdminError> {
+    let mut request = request::parse(body).map_err(AdminError::Invalid)?;
+    let warnings = std::mem::take(&mut request.warnings);
+    let changed = api.registrations.register(peer, request)?;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let view = api.changed(&changed, warnings);
+    let status = if view.created == Some(true) { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(reply(status, &view))
+}
+
+/// Lists the tasks that the caller may see, or shows one.
+#[utoipa::path(
+    get, path = "/v1/tasks", params(("taskArn" = Option<String>, Query, description = "This task only.")),
+    responses((status = 200, body = TaskList), (status = 400, body = Refusal), (status = 403, body = Refusal), (status = 404, body = Refusal))
+)]
+fn list(api: &Api, peer: &Peer, query: &str) -> Result<Reply, AdminError> {
+    let mut wanted = None;
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match &*name {
+            "taskArn" => wanted = Some(task_arn(&value)?),
+            _ => return Err(invalid("", "unknown query parameter; there is taskArn")),
+        }
+    }
+    let mut tasks = api.registrations.list(peer);
+    tasks.retain(|task| wanted.as_ref().is_none_or(|arn| task.arn() == arn));
+    if let (Some(arn), true) = (wanted, tasks.is_empty()) {
+        return Err(AdminError::NotFound(arn.into()));
+    }
+    tasks.sort_by(|one, other| (one.arn(), one.role_kind()).cmp(&(other.arn(), other.role_kind())));
+    let views = tasks.chunk_by(|one, other| one.arn() == other.arn()).map(|roles| {
+        let roles: Vec<_> = roles.iter().map(|task| (task, None)).collect();
+        api.view(&roles)
+    });
+    Ok(reply(StatusCode::OK, &TaskList { tasks: views.collect() }))
+}
+
+/// Revokes a task, or one of its roles.
+///
+/// Once this has answered, no answer of the credentials endpoint with its session begins. What readers hold stays valid at AWS until it
+/// expires.
+#[utoipa::path(
+    post, path = "/v1/tasks/revoke", request_body = Which,
+    responses(
+        (status = 200, body = Revoked), (status = 400, body = Refusal), (status = 403, body = Refusal), (status = 404, body = Refusal),
+        (status = 409, body = Refusal), (status = 500, body = Refusal),
+    )
+)]
+fn revoke(api: &Api, peer: &Peer, body: &[u8]) -> Result<Reply, AdminError> {
+    let which = which(body, false)?;
+    api.registrations.revoke(peer, &which.arn, which.kind)?;
+    Ok(reply(StatusCode::OK, &Revoked { task_arn: which.arn.to_string() }))
+}
+
+/// Gives a role of a task another id, and another token where it has one.
+///
+/// The old id is worth nothing once this has answered. The session stays, so it costs no call to STS.
+#[utoipa::path(
+    post, path = "/v1/tasks/rotate", request_body = Which,
+    responses(
+        (status = 200, body = TaskView), (status = 400, body = Refusal), (status = 403, body = Refusal), (status = 404, body = Refusal),
+        (status = 409, body = Refusal), (status = 500, body = Refusal),
+    )
+)]
+fn rotate(api: &Api, peer: &Peer, body: &[u8]) -> Result<Reply, AdminError> {
+    let which = which(body, true)?;
+    let changed = api.registrations.rotate(peer, &which.arn, which.kind.unwrap_or(RoleKind::Task), which.id)?;
+    let mut view = api.changed(&[changed], Vec::new());
+    view.created = None;
+    Ok(reply(StatusCode::OK, &view))
+}
+
+/// Has a new session loaded now, as soon as the node's budget of STS calls has room. The one that is served stays until then.
+#[utoipa::path(
+    post, path = "/v1/tasks/refresh", request_body = Which,
+    responses((status = 202, body = TaskView), (status = 400, body = Refusal), (status = 403, body = Refusal), (status = 404, body = Refusal))
+)]
+fn refresh(api: &Api, peer: &Peer, body: &[u8]) -> Result<Reply, AdminError> {
+    let which = which(body, false)?;
+    let tasks = api.registrations.refresh(peer, &which.arn, which.kind)?;
+    let roles: Vec<_> = tasks.iter().map(|task| (task, None)).collect();
+    Ok(reply(StatusCode::ACCEPTED, &api.view(&roles)))
+}
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
+fn describe() -> Reply {
+    (StatusCode::OK, document().into())
+}
+
+/// A [`Which`] that holds.
+struct Asked {
+    arn: TaskArn,
+    kind: Option<RoleKind>,
+    id: Option<CredentialsId>,
+}
+
+fn which(body: &[u8], with_id: bool) -> Result<Asked, AdminError> {
+    // The library's messages name keys and places; a value only where it is of the wrong type, and none of these is a secret but the id.
+    let which: Which = serde_json::from_slice(body)
+        .map_err(|error| invalid("", &format!("must be an object with taskArn and roleKind, line {} column {}: a key is missing, unknown or of another type", error.line(), error.column())))?;
+    if which.credentials_id.is_some() && !with_id {
+        return Err(invalid("credentialsId", "has no meaning here; a task is named by its taskArn"));
+    }
+    let id = which.credentials_id.map(CredentialsId::new).transpose();
+    let id = id.map_err(|error| invalid("credentialsId", &error.to_string()))?;
+    Ok(Asked { arn: task_arn(&which.task_arn)?, kind: which.role_kind.map(RoleKind::from), id })
+}
+
+fn task_arn(text: &str) -> Result<TaskArn, AdminError> {
+    TaskArn::new(text).map_err(|error| invalid("taskArn", &error.to_string()))
+}
+
+fn invalid(path: &str, message: &str) -> AdminError {
+    let (place, path, message) = ("request".to_owned(), path.to_owned(), message.to_owned());
+    AdminError::Invalid(vec![Fault { place, path, message }])
+}
+
+/// The answer to a request that is refused.
+#[must_use]
+pub fn refused(error: &AdminError) -> Reply {
+    if let AdminError::Store(_) | AdminError::NotRecorded(..) = error {
+        tracing::error!("{error}");
+    }
+    reply(error.parts().0, &error.refusal())
+}
+
+/// What may hold an id or a token is wiped from memory with the last of the answer.
+fn reply(status: StatusCode, body: &impl Serialize) -> Reply {
+    let json = Zeroizing::new(serde_json::to_vec(body).unwrap_or_default());
+    (status, Bytes::from_owner(json))
+}

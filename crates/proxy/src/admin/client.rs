@@ -1,0 +1,89 @@
+//! The client of the admin socket: one request, one answer.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use tokio::net::UnixStream;
+
+use super::error::Refusal;
+use crate::failure::{Exit, Failure};
+
+/// Longer than the other side takes for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Asks, and returns the JSON of an answer that is no refusal.
+///
+/// # Errors
+/// Nobody answers at this socket, or the answer is a refusal; its exit status is in the README.
+pub async fn ask(socket: &Path, method: Method, path: &str, body: Option<&impl Serialize>) -> Result<Bytes, Failure> {
+    let body =
+        body.map(serde_json::to_vec).transpose().map_err(|error| Failure::software("cannot write JSON", error))?;
+    let (status, answer) = tokio::time::timeout(PATIENCE, exchange(socket, method, path, body.unwrap_or_default()))
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .map_err(|error| unreachable(socket, &error))?;
+    if status.is_success() { Ok(answer) } else { Err(refusal(status, &answer)) }
+}
+
+async fn exchange(socket: &Path, method: Method, path: &str, body: Vec<u8>) -> io::Result<(StatusCode, Bytes)> {
+    let stream = UnixStream::connect(socket).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, "localhost")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(io::Error::other)?;
+    let asking = async {
+        let response = sender.send_request(request).await.map_err(io::Error::other)?;
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
+        Ok((status, body))
+    };
+    // The connection is driven beside the request and ends with it.
+    tokio::pin!(connection);
+    let mut is_over = false;
+    tokio::pin!(asking);
+    loop {
+        tokio::select! {
+            answer = &mut asking => return answer,
+            _ = &mut connection, if !is_over => is_over = true,
+        }
+    }
+}
+
+fn unreachable(socket: &Path, error: &io::Error) -> Failure {
+    let (exit, why) = match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            (Exit::Unavailable, "is taskcreds serving with --admin-socket there? (--socket)")
+        }
+        io::ErrorKind::PermissionDenied => {
+            (Exit::NoPermission, "only the user that runs taskcreds, root and the group of [admin] may use it")
+        }
+        _ => (Exit::Unavailable, "see the log of taskcreds"),
+    };
+    Failure::new(exit, format!("no answer at the admin socket {}: {error}; {why}", socket.display()))
+}
+
+fn refusal(status: StatusCode, answer: &[u8]) -> Failure {
+    let Ok(Refusal { code, message, faults }) = serde_json::from_slice(answer) else {
+        return Failure::new(Exit::Unavailable, format!("what answers there is no admin socket: it said {status}"));
+    };
+    let exit = match status {
+        StatusCode::NOT_FOUND | StatusCode::CONFLICT => Exit::Unhealthy,
+        StatusCode::FORBIDDEN => Exit::NoPermission,
+        StatusCode::REQUEST_TIMEOUT => Exit::TemporaryFailure,
+        status if status.is_client_error() => Exit::Usage,
+        _ => Exit::Software,
+    };
+    let message = if faults.len() > 1 { faults.join("\n") } else { message };
+    Failure::new(exit, format!("{message} ({code})"))
+}

@@ -1,0 +1,123 @@
+//! What a client of the admin socket is told when nothing is done: status, code and message by one exhaustive match.
+
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use taskcreds_core::{RegisterError, RoleKind, TaskArn};
+use utoipa::ToSchema;
+
+use super::store::StoreError;
+use crate::config::Fault;
+
+/// Why a request was refused. Nothing has changed, but where the message says so.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The request breaks rules.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Invalid(Vec<Fault>),
+    /// No such path.
+    #[error("no such path; GET /openapi.json has them all")]
+    Path,
+    /// The path is known, the method is not.
+    #[error("this path has other methods; GET /openapi.json has them all")]
+    Method,
+    /// The body is too long.
+    #[error("the body of a request may have {} bytes", super::MAX_BODY)]
+    TooLarge,
+    /// The request did not come in time.
+    #[error("a request must be whole within {} s", super::DEADLINE.as_secs())]
+    TooSlow,
+    /// The user has no rule.
+    #[error("uid {0} has no rule: [[admin.allow]] in the configuration gives it one")]
+    NoRule(u32),
+    /// The user's rule does not allow it.
+    #[error("the rule for uid {uid} does not allow {what}")]
+    NotAllowed {
+        /// The user.
+        uid: u32,
+        /// What it asked for.
+        what: String,
+    },
+    /// The user has as many registrations as its rule allows.
+    #[error("uid {uid} has {max} registrations already, which is what its rule allows (max_tasks)")]
+    UserFull {
+        /// The user.
+        uid: u32,
+        /// How many it may have.
+        max: usize,
+    },
+    /// There is no such registration, or it is another user's.
+    #[error("no such task is registered over this socket: {0}")]
+    NotFound(Box<TaskArn>),
+    /// The configuration file has it.
+    #[error("{0} is registered by the configuration file: change it there")]
+    Configured(Box<TaskArn>),
+    /// It is registered otherwise than asked for.
+    #[error("the {0} of {1} is registered already and {2}: taskcreds task rm takes it back")]
+    Differs(RoleKind, Box<TaskArn>, &'static str),
+    /// The registration stands; what opens it was told before the last start.
+    #[error(
+        "the {0} of {1} stands and its readers are served, but its {2} was told before a restart and is kept as a digest only: send \
+         what was told, or rotate it"
+    )]
+    NotKept(RoleKind, Box<TaskArn>, &'static str),
+    /// The registry refuses.
+    #[error("{0}")]
+    Register(#[from] RegisterError),
+    /// The store refuses.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The one case of something half done, in the direction that is safe.
+    #[error(
+        "{0} is revoked now, but the store did not take it, so it would be back after a restart: send the same again ({1})"
+    )]
+    NotRecorded(Box<TaskArn>, Box<StoreError>),
+    /// A defect of this program.
+    #[error("a defect of this program; the log has more")]
+    Internal,
+}
+
+/// A refusal.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Refusal {
+    /// What kind of refusal it is.
+    pub code: String,
+    /// What happened and what to do.
+    pub message: String,
+    /// Every fault of the request, where it has several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
+}
+
+impl AdminError {
+    /// The status and the code.
+    #[must_use]
+    pub fn parts(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Invalid(_) => (StatusCode::BAD_REQUEST, "ValidationError"),
+            Self::Path => (StatusCode::NOT_FOUND, "NotFound"),
+            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLarge"),
+            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "RequestTimeout"),
+            Self::NoRule(_) | Self::NotAllowed { .. } => (StatusCode::FORBIDDEN, "AccessDenied"),
+            Self::UserFull { .. } => (StatusCode::FORBIDDEN, "TooManyTasks"),
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, "TaskNotFound"),
+            Self::Configured(_) | Self::Differs(..) => (StatusCode::CONFLICT, "TaskConflict"),
+            Self::NotKept(..) => (StatusCode::CONFLICT, "CredentialsIdNotKept"),
+            Self::Register(RegisterError::IdTaken(_)) => (StatusCode::CONFLICT, "CredentialsIdTaken"),
+            Self::Register(RegisterError::TaskTaken(..)) => (StatusCode::CONFLICT, "TaskConflict"),
+            Self::Register(RegisterError::Full(_)) => (StatusCode::CONFLICT, "TooManyTasks"),
+            Self::Store(_) | Self::NotRecorded(..) => (StatusCode::INTERNAL_SERVER_ERROR, "StoreFailed"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError"),
+        }
+    }
+
+    /// What stands in the answer.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        let faults = match self {
+            Self::Invalid(faults) => faults.iter().map(ToString::to_string).collect(),
+            _ => Vec::new(),
+        };
+        Refusal { code: self.parts().1.to_owned(), message: self.to_string(), faults }
+    }
+}

@@ -1,0 +1,214 @@
+//! The unix socket: bound with mode 0600, one request a connection, each within its deadlines, each answered in JSON.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use rustix::fs::Mode;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::api::{Api, Reply, refused};
+use super::error::AdminError;
+use super::peer::Peer;
+use super::{DEADLINE, MAX_BODY};
+use crate::config::{Admin, Rule};
+use crate::failure::{Exit, Failure};
+use crate::http::stream::Stream;
+use crate::http::{self as endpoint, error};
+
+/// Connections at a time. Others wait in the kernel's queue.
+const MOST_CONNECTIONS: usize = 64;
+
+/// The bound socket.
+pub struct AdminSocket {
+    listener: UnixListener,
+    rules: Arc<[Rule]>,
+    own_uid: u32,
+    /// The file that this process has made, to be removed at the end: its path and inode.
+    made: Option<(PathBuf, u64)>,
+}
+
+impl AdminSocket {
+    /// Binds the socket. From its birth only this user and root can connect; then the group of the configuration, if it names one.
+    ///
+    /// # Errors
+    /// The place is not safe or is taken.
+    pub fn bind(admin: &Admin) -> Result<Self, Failure> {
+        let path = &admin.socket;
+        let cannot = |why: String| {
+            let path = path.display();
+            Failure::new(
+                Exit::Unavailable,
+                format!("cannot make the admin socket {path}: {why} (--admin-socket names another place)"),
+            )
+        };
+        check_folder(path).map_err(&cannot)?;
+        remove_stale(path).map_err(&cannot)?;
+        // The mask holds for the whole process, but nothing is made that needs more in the meantime.
+        let before = rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
+        let bound = UnixListener::bind(path);
+        rustix::process::umask(before);
+        let listener = bound.map_err(|error| cannot(error.to_string()))?;
+        if let Some(gid) = admin.gid {
+            let open = || {
+                std::os::unix::fs::chown(path, None, Some(gid))?;
+                std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o660))
+            };
+            open().map_err(|error: io::Error| cannot(format!("it cannot be given to group {gid}: {error}")))?;
+        }
+        let inode = std::fs::symlink_metadata(path).map_err(|error| cannot(error.to_string()))?.ino();
+        let own_uid = rustix::process::geteuid().as_raw();
+        Ok(Self { listener, rules: admin.rules.clone().into(), own_uid, made: Some((path.clone(), inode)) })
+    }
+
+    /// Answers requests until told to stop; then finishes what is under way, for at most five seconds.
+    pub async fn run(self, api: Arc<Api>, stop: CancellationToken) {
+        let (connections, room) = (TaskTracker::new(), Arc::new(Semaphore::new(MOST_CONNECTIONS)));
+        loop {
+            let accepted = async {
+                // Never closed.
+                let Ok(place) = Arc::clone(&room).acquire_owned().await else { return std::future::pending().await };
+                (self.listener.accept().await, place)
+            };
+            let (accepted, place) = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                accepted = accepted => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let (api, rules, own_uid) = (Arc::clone(&api), Arc::clone(&self.rules), self.own_uid);
+                    connections.spawn(async move {
+                        let peer = stream.peer_cred().map(|peer| Peer::new(peer.uid(), own_uid, &rules));
+                        match peer {
+                            Ok(peer) => connection(stream, api, peer).await,
+                            Err(error) => tracing::warn!(%error, "a user of the admin socket could not be told; it was not answered"),
+                        }
+                        drop(place);
+                    });
+                }
+                Err(error) if endpoint::is_the_clients(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection of the admin socket");
+                    tokio::time::sleep(endpoint::ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        connections.close();
+        let _ = tokio::time::timeout(endpoint::GRACE, connections.wait()).await;
+    }
+}
+
+impl Drop for AdminSocket {
+    fn drop(&mut self) {
+        if let Some((path, inode)) = &self.made
+            && std::fs::symlink_metadata(path).is_ok_and(|now| now.ino() == *inode)
+        {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Who can write to the folder can put another socket in this one's place.
+fn check_folder(path: &Path) -> Result<(), String> {
+    let folder = path.parent().ok_or("it has no folder")?;
+    if !folder.exists() {
+        let mut builder = std::fs::DirBuilder::new();
+        builder.mode(0o755).create(folder).map_err(|error| format!("its folder {}: {error}", folder.display()))?;
+    }
+    let metadata = std::fs::metadata(folder).map_err(|error| error.to_string())?;
+    let user = rustix::process::geteuid().as_raw();
+    let is_sticky = metadata.mode() & 0o1000 != 0;
+    if metadata.mode() & 0o022 != 0 && !is_sticky {
+        return Err(format!("others may write to its folder {}: chmod go-w that", folder.display()));
+    }
+    if metadata.uid() != user && metadata.uid() != 0 {
+        return Err(format!("its folder {} belongs to user {}", folder.display(), metadata.uid()));
+    }
+    Ok(())
+}
+
+/// A socket that nobody listens on is what a killed process has left behind.
+fn remove_stale(path: &Path) -> Result<(), String> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error.to_string()),
+        Ok(metadata) if !metadata.file_type().is_socket() => Err("there is something else in its place".to_owned()),
+        Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
+            Ok(_) => Err("another program listens on it".to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path).map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        },
+    }
+}
+
+async fn connection(stream: UnixStream, api: Arc<Api>, peer: Result<Peer, AdminError>) {
+    let answering = Arc::new(AtomicBool::new(false));
+    let stream = Stream::new(stream, Arc::clone(&answering));
+    let peer = Arc::new(peer);
+    let service = service_fn(|request: Request<Incoming>| {
+        answering.store(true, Ordering::Relaxed);
+        let (api, peer) = (Arc::clone(&api), Arc::clone(&peer));
+        async move { Ok::<_, Infallible>(response(answer(request, api, peer).await)) }
+    });
+    let mut connection = http1::Builder::new()
+        .keep_alive(false)
+        .half_close(true)
+        .header_read_timeout(None)
+        .max_buf_size(endpoint::MAX_BUFFER)
+        .max_headers(endpoint::MAX_HEADERS)
+        .serve_connection(stream, service);
+    if let Err(error) = (&mut connection).await {
+        tracing::debug!(%error, "connection of the admin socket ended");
+        let (now, too_slow) = (SystemTime::now(), AdminError::TooSlow);
+        let instead = if error.is_parse() {
+            error::unparsable(now)
+        } else {
+            let (status, code) = too_slow.parts();
+            error::raw(status, code, &too_slow.to_string(), now)
+        };
+        // An answer that has begun cannot be taken back; the client that did not read it is gone.
+        if !answering.load(Ordering::Relaxed) {
+            connection.into_parts().io.answer_instead(instead).await;
+        }
+    }
+}
+
+async fn answer(request: Request<Incoming>, api: Arc<Api>, peer: Arc<Result<Peer, AdminError>>) -> Reply {
+    let (head, body) = request.into_parts();
+    let body = match tokio::time::timeout(DEADLINE, Limited::new(body, MAX_BODY).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return refused(&AdminError::TooLarge),
+        Ok(Err(_)) | Err(_) => return refused(&AdminError::TooSlow),
+    };
+    let changing = tokio::task::spawn_blocking(move || match &*peer {
+        Ok(peer) => api.answer(peer, &head.method, head.uri.path(), head.uri.query().unwrap_or_default(), &body),
+        Err(AdminError::NoRule(uid)) => {
+            tracing::warn!(uid, "a user without a rule has asked over the admin socket");
+            refused(&AdminError::NoRule(*uid))
+        }
+        Err(error) => refused(error),
+    });
+    changing.await.unwrap_or_else(|_| refused(&AdminError::Internal))
+}
+
+fn response((status, body): Reply) -> Response<Full<Bytes>> {
+    let mut response = endpoint::response(status, "application/json", body);
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
