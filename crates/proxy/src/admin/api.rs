@@ -459,3 +459,56 @@ fn reply(status: StatusCode, body: &impl Serialize) -> Reply {
     let json = Zeroizing::new(serde_json::to_vec(body).unwrap_or_default());
     (status, Bytes::from_owner(json))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_document_has_every_route_and_no_other() {
+        let document: serde_json::Value = serde_json::from_str(&document()).unwrap();
+        let paths = document["paths"].as_object().unwrap().iter();
+        let told: BTreeSet<_> = paths
+            .flat_map(|(path, methods)| {
+                methods.as_object().unwrap().keys().map(move |method| (method.to_uppercase(), path.clone()))
+            })
+            .collect();
+        let there: BTreeSet<_> =
+            ROUTES.iter().map(|(method, path, _)| ((*method).to_owned(), (*path).to_owned())).collect();
+        assert_eq!(told, there);
+    }
+
+    /// `TASKCREDS_BLESS=1 cargo test -p taskcreds --lib openapi` writes it anew.
+    #[test]
+    fn docs_openapi_json_is_the_document() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/openapi.json");
+        let now = document() + "\n";
+        if std::env::var_os("TASKCREDS_BLESS").is_some() {
+            std::fs::write(&file, &now).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(&file).unwrap() == now,
+            "docs/openapi.json is not what the code says; see this test"
+        );
+    }
+
+    #[test]
+    fn a_request_for_a_task_names_the_key_that_is_wrong_and_never_its_value() {
+        for (body, told) in [
+            (r#"{"taskArn":"hidden"}"#, "taskArn: task ARN must have the form"),
+            (
+                r#"{"taskArn":"arn:aws:ecs:us-west-2:111122223333:task/prod/t1","credentialsId":"hidden"}"#,
+                "credentialsId: credentials id must be",
+            ),
+            (r#"{"taskArn":1,"credentialsId":"hidden"}"#, "must be an object with taskArn"),
+            (r#"{"hidden":1}"#, "must be an object with taskArn"),
+            ("hidden", "must be an object with taskArn"),
+        ] {
+            let error = which(body.as_bytes(), true).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(told) && !error.contains("hidden"), "{error}");
+        }
+    }
+}

@@ -124,7 +124,7 @@ impl Drop for AdminSocket {
 
 /// Who can write to the folder can put another socket in this one's place.
 fn check_folder(path: &Path) -> Result<(), String> {
-    let folder = path.parent().ok_or("it has no folder")?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.exists() {
         let mut builder = std::fs::DirBuilder::new();
         builder.mode(0o755).create(folder).map_err(|error| format!("its folder {}: {error}", folder.display()))?;
