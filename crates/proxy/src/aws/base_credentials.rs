@@ -2,9 +2,11 @@
 //!
 //! The SDK's default chain reads a profile once and keeps what has no expiry for ever; on ECS Anywhere the SSM agent rewrites the shared
 //! credentials file about every half hour, without an expiry in it. So the chain is made anew whenever what it gave may be stale:
-//! a shared file has changed, it is about to expire, it has no expiry and is a minute old, or STS has called it expired.
+//! a shared file or a login in the SDK's cache has changed, it is about to expire, it has no expiry and is a minute old, or STS has
+//! called it expired.
 //! They are resolved before the STS call and under a timeout of their own: a credential process may take its time.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,21 +33,22 @@ type Resolve = dyn Fn() -> Pin<Box<dyn Future<Output = Result<Credentials, Crede
 /// Where the proxy's own credentials come from, and the last ones that came.
 pub(super) struct BaseCredentials {
     resolve: Box<Resolve>,
-    files: Vec<PathBuf>,
+    /// Files, and folders for all that is in them.
+    places: Vec<PathBuf>,
     current: Mutex<Arc<Generation>>,
 }
 
 /// One resolution, shared by all who ask at the same time.
 struct Generation {
     began: Instant,
-    stamps: Vec<Option<Stamp>>,
+    stamps: BTreeMap<PathBuf, Stamp>,
     credentials: OnceCell<Credentials>,
 }
 
 impl BaseCredentials {
     /// From the SDK's default chain.
     pub(super) fn chain() -> Self {
-        Self::new(shared_files(), || {
+        Self::new(shared_places(), || {
             Box::pin(async {
                 let region = super::sts::own_region();
                 let chain =
@@ -64,26 +67,29 @@ impl BaseCredentials {
     }
 
     fn new(
-        files: Vec<PathBuf>,
+        places: Vec<PathBuf>,
         resolve: impl Fn() -> Pin<Box<dyn Future<Output = Result<Credentials, CredentialsError>> + Send>>
         + Send
         + Sync
         + 'static,
     ) -> Self {
-        let current = Mutex::new(Arc::new(Generation::begin(&files)));
-        Self { resolve: Box::new(resolve), files, current }
+        let current = Mutex::new(Arc::new(Generation::begin(&places)));
+        Self { resolve: Box::new(resolve), places, current }
     }
 
     /// Credentials that are good as far as can be told without asking STS.
     pub(super) async fn provide(&self) -> Result<Credentials, AssumeRoleError> {
         let generation = {
             let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-            if !current.stands(&self.files) {
-                *current = Arc::new(Generation::begin(&self.files));
+            if !current.stands(&self.places) {
+                *current = Arc::new(Generation::begin(&self.places));
             }
             Arc::clone(&current)
         };
-        let failed = |message: String| AssumeRoleError::new(FailureKind::BaseCredentials, message, REMEDY);
+        let failed = |message: String| {
+            let remedy = remedy(&message);
+            AssumeRoleError::new(FailureKind::BaseCredentials, message, remedy)
+        };
         let resolved = generation.credentials.get_or_try_init(|| (self.resolve)());
         match tokio::time::timeout(TIMEOUT, resolved).await {
             Ok(Ok(credentials)) => Ok(credentials.clone()),
@@ -99,7 +105,7 @@ impl BaseCredentials {
     pub(super) fn forget(&self, refused: &Credentials) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.credentials.get().is_some_and(|held| is_same(held, refused)) {
-            *current = Arc::new(Generation::begin(&self.files));
+            *current = Arc::new(Generation::begin(&self.places));
         }
     }
 }
@@ -109,45 +115,68 @@ pub(super) fn is_same(one: &Credentials, other: &Credentials) -> bool {
     one.access_key_id() == other.access_key_id() && one.session_token() == other.session_token()
 }
 
-const REMEDY: &str =
-    "give the proxy AWS credentials: environment, profile, SSO, credential_process, web identity or instance role";
+/// What to do about it. The SDK keeps its error types for logins to itself, so they are known by their words.
+fn remedy(message: &str) -> &'static str {
+    let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
+    if says(&["failed to write `"]) {
+        return "let the proxy's user write this file, in which the SDK keeps the login that it has refreshed";
+    }
+    // The last one is what the portal answers to an access token that it does not take (any more).
+    if says(&["SSO token", "sso/cache", "UnauthorizedException"]) {
+        "run `aws sso login` for the proxy's profile as the proxy's user; it goes on by itself"
+    } else if says(&["Login token", "login/cache"]) {
+        "run `aws login` for the proxy's profile as the proxy's user; it goes on by itself"
+    } else {
+        "give the proxy AWS credentials: environment, profile, SSO, credential_process, web identity or instance role"
+    }
+}
 
 impl std::fmt::Debug for BaseCredentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BaseCredentials").field("files", &self.files).finish_non_exhaustive()
+        f.debug_struct("BaseCredentials").field("places", &self.places).finish_non_exhaustive()
     }
 }
 
 impl Generation {
-    fn begin(files: &[PathBuf]) -> Self {
-        Self { began: Instant::now(), stamps: stamps(files), credentials: OnceCell::new() }
+    fn begin(places: &[PathBuf]) -> Self {
+        Self { began: Instant::now(), stamps: stamps(places), credentials: OnceCell::new() }
     }
 
-    fn stands(&self, files: &[PathBuf]) -> bool {
+    fn stands(&self, places: &[PathBuf]) -> bool {
         let in_time = match self.credentials.get().map(Credentials::expiry) {
             // Nothing has come yet: whoever asks resolves it or waits for the one who does.
             None => true,
             Some(Some(expiry)) => expiry.duration_since(SystemTime::now()).is_ok_and(|left| left > AHEAD),
             Some(None) => self.began.elapsed() < UNDATED,
         };
-        in_time && self.stamps == stamps(files)
+        in_time && self.stamps == stamps(places)
     }
 }
 
-fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
-    files.iter().map(|file| Stamp::of(file)).collect()
+/// What is there now. A folder's own time would not tell that a file in it was written over.
+fn stamps(places: &[PathBuf]) -> BTreeMap<PathBuf, Stamp> {
+    let inside = places.iter().filter_map(|place| std::fs::read_dir(place).ok()).flatten();
+    let inside = inside.filter_map(|entry| Some(entry.ok()?.path()));
+    let all = places.iter().cloned().chain(inside);
+    all.filter_map(|path| Stamp::of(&path).map(|stamp| (path, stamp))).collect()
 }
 
-/// The shared files that the chain reads (AWS SDKs and Tools Reference Guide, "Location of the shared files").
-fn shared_files() -> Vec<PathBuf> {
+/// The shared files that the chain reads (AWS SDKs and Tools Reference Guide, "Location of the shared files"), and the folders in which
+/// `aws sso login` and `aws login` leave their tokens.
+fn shared_places() -> Vec<PathBuf> {
     let home = std::env::home_dir();
-    [("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config")]
-        .into_iter()
-        .filter_map(|(variable, name)| match std::env::var_os(variable) {
-            Some(file) => Some(PathBuf::from(file)),
-            None => home.as_ref().map(|home| home.join(".aws").join(name)),
-        })
-        .collect()
+    [
+        (Some("AWS_SHARED_CREDENTIALS_FILE"), "credentials"),
+        (Some("AWS_CONFIG_FILE"), "config"),
+        (Some("AWS_LOGIN_CACHE_DIRECTORY"), "login/cache"),
+        (None, "sso/cache"),
+    ]
+    .into_iter()
+    .filter_map(|(variable, name)| match variable.and_then(std::env::var_os) {
+        Some(path) => Some(PathBuf::from(path)),
+        None => home.as_ref().map(|home| home.join(".aws").join(name)),
+    })
+    .collect()
 }
 
 #[cfg(test)]
@@ -208,6 +237,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_login_that_is_written_over_or_removed_in_its_folder_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("login.json");
+        std::fs::write(&file, "one").unwrap();
+        let (base, resolutions) = counting(vec![folder.path().to_owned()], Some(Duration::from_secs(3600)));
+        let write = || std::fs::write(&file, "three").unwrap();
+        let remove = || std::fs::remove_file(&file).unwrap();
+        for (number, change) in [&(|| ()) as &dyn Fn(), &write, &remove].into_iter().enumerate() {
+            change();
+            base.provide().await.unwrap();
+            base.provide().await.unwrap();
+            assert_eq!(resolutions.load(Ordering::SeqCst) as usize, 1 + number);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_sts_has_refused_is_forgotten() {
         let (base, _) = counting(Vec::new(), Some(Duration::from_secs(3600)));
         let first = base.provide().await.unwrap();
@@ -224,6 +269,15 @@ mod tests {
         let (one, two) = tokio::join!(base.provide(), base.provide());
         assert_eq!(one.unwrap().access_key_id(), two.unwrap().access_key_id());
         assert_eq!(resolutions.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_written_needs_no_login() {
+        // As aws-config 1.13 said it of a read-only mount.
+        let message = "an error occurred while loading an access token: failed to load the cached SSO token: failed to write \
+                       `/home/me/.aws/sso/cache/x.json`: Read-only file system (os error 30)";
+        assert!(remedy(message).contains("write this file"));
+        assert!(remedy(&message.replace("write", "read")).contains("`aws sso login`"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -92,13 +92,13 @@ fn by_status(status: u16) -> (FailureKind, &'static str) {
 /// The error and what caused it, in words; the SDK's own rendering adds `Debug` output, which holds whole answers.
 pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
     let mut text = words(error);
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let more = words(cause);
+    let mut next = cause(error);
+    while let Some(error) = next {
+        let more = words(error);
         if !text.ends_with(&more) {
             text = format!("{text}: {more}");
         }
-        next = cause.source();
+        next = cause(error);
     }
     one_line(&text)
 }
@@ -107,6 +107,14 @@ pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
 fn words(error: &dyn Error) -> String {
     let words = error.to_string();
     if words.contains("SdkBody") { "(words that hold the whole request are left out)".to_owned() } else { words }
+}
+
+#[expect(
+    deprecated,
+    reason = "aws-config tells why a cached SSO token cannot be read by `cause` alone, which is `source` elsewhere"
+)]
+fn cause(error: &dyn Error) -> Option<&dyn Error> {
+    error.cause()
 }
 
 /// `Retry-After` in seconds (RFC 9110 section 10.2.3) or AWS's `x-amz-retry-after` in milliseconds.

@@ -1,14 +1,9 @@
 //! Where the proxy's own credentials come from: nowhere, itself, or a session that somebody else has assumed.
 
-#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
-
 use std::net::TcpListener;
 
-use aws_sdk_sts::config::{BehaviorVersion, Credentials, Region};
-
 use crate::http::get;
-use crate::rig::{self, runtime, taskcreds, until};
-use crate::secrets::{self, Kind};
+use crate::rig::{self, taskcreds, until};
 use crate::sts::Sts;
 use crate::tasks::{Config, Task};
 
@@ -61,21 +56,7 @@ fn an_environment_that_points_at_itself_is_refused_at_the_start() {
 
 /// The variables of a session that is assumed here and now.
 fn session_of(sts: &Sts) -> Vec<(&'static str, String)> {
-    let key = &sts.key;
-    let config = aws_sdk_sts::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .endpoint_url(&sts.endpoint)
-        .region(Region::from_static("us-west-2"))
-        .credentials_provider(Credentials::new(&key.access_key_id, &key.secret_access_key, None, None, "test"))
-        .build();
-    let call = aws_sdk_sts::Client::from_conf(config)
-        .assume_role()
-        .role_arn("arn:aws:iam::111122223333:role/proxy")
-        .role_session_name("proxy");
-    let session = runtime().block_on(call.send()).unwrap();
-    let session = session.credentials().unwrap();
-    secrets::remember(Kind::BaseSecret, session.secret_access_key());
-    secrets::remember(Kind::SessionToken, session.session_token());
+    let session = sts.session("proxy");
     let mut environment = sts.environment();
     environment.retain(|(name, _)| !name.contains("KEY"));
     environment.extend([

@@ -14,6 +14,8 @@ pub(crate) enum Kind {
     Token,
     /// The secret of the proxy's own credentials.
     BaseSecret,
+    /// What `aws sso login` leaves in its cache: access token, refresh token, client secret.
+    Login,
     /// `SecretAccessKey` of a session.
     SecretAccessKey,
     /// `Token` of a session.

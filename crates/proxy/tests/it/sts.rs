@@ -2,6 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_sts::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_sts::types::Credentials as Session;
 use taskcreds_sts_emulator::{AccessKey, Call, Emulator, Options, Roles};
 
 use crate::rig::runtime;
@@ -15,6 +21,8 @@ pub(crate) struct Sts {
     pub(crate) key: AccessKey,
     /// `http://127.0.0.1:PORT`
     pub(crate) endpoint: String,
+    /// Seconds that its clock is fast, or slow if less than 0.
+    fast: Arc<AtomicI64>,
     running: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
@@ -26,13 +34,19 @@ impl Sts {
 
     /// One with these roles.
     pub(crate) fn with(roles: Roles) -> Self {
-        let emulator = Emulator::new(Options { roles, ..Options::default() });
+        let fast = Arc::new(AtomicI64::new(0));
+        let by = Arc::clone(&fast);
+        let clock = move || match by.load(Ordering::SeqCst) {
+            fast @ 0.. => SystemTime::now() + Duration::from_secs(fast.unsigned_abs()),
+            slow => SystemTime::now() - Duration::from_secs(slow.unsigned_abs()),
+        };
+        let emulator = Emulator::new(Options { roles, clock: Arc::new(clock) });
         let key = emulator.add_caller(&format!("arn:aws:iam::{ACCOUNT}:user/proxy")).unwrap();
         secrets::remember(Kind::BaseSecret, &key.secret_access_key);
         let listener = runtime().block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let running = runtime().spawn(emulator.clone().run(listener, std::future::pending()));
-        Self { emulator, key, endpoint, running }
+        Self { emulator, key, endpoint, fast, running }
     }
 
     /// The key of one more caller.
@@ -40,6 +54,32 @@ impl Sts {
         let key = self.emulator.add_caller(&format!("arn:aws:iam::{ACCOUNT}:user/another")).unwrap();
         secrets::remember(Kind::BaseSecret, &key.secret_access_key);
         key
+    }
+
+    /// A session of this role, which the proxy may hold as its own credentials.
+    pub(crate) fn session(&self, role: &str) -> Session {
+        let key = &self.key;
+        let config = aws_sdk_sts::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .endpoint_url(&self.endpoint)
+            .region(Region::from_static("us-west-2"))
+            .credentials_provider(Credentials::new(&key.access_key_id, &key.secret_access_key, None, None, "test"))
+            .build();
+        let call = aws_sdk_sts::Client::from_conf(config).assume_role();
+        let call = call.role_arn(format!("arn:aws:iam::{ACCOUNT}:role/{role}")).role_session_name("proxy");
+        let session = runtime().block_on(call.duration_seconds(900).send()).unwrap().credentials.unwrap();
+        secrets::remember(Kind::BaseSecret, session.secret_access_key());
+        secrets::remember(Kind::SessionToken, session.session_token());
+        session
+    }
+
+    /// The same, ended: whoever calls with it is told `ExpiredToken`. For that the clock is turned from 14 minutes slow to 14 minutes
+    /// fast; at 15, signatures would not be good any more.
+    pub(crate) fn ended_session(&self, role: &str) -> Session {
+        self.fast.store(-14 * 60, Ordering::SeqCst);
+        let session = self.session(role);
+        self.fast.store(14 * 60, Ordering::SeqCst);
+        session
     }
 
     /// What a proxy needs to ask this STS.

@@ -69,6 +69,14 @@ async fn a_profile_that_is_missing_and_a_process_that_fails_are_told_as_base_cre
 }
 
 #[tokio::test]
+async fn a_login_of_the_console_that_is_missing_is_told_with_the_command_that_makes_it() {
+    let canned = willing().await;
+    let profile = "[default]\nregion = eu-south-1\nlogin_session = arn:aws:iam::111122223333:user/me\n";
+    let outcome = Child::new(&canned.endpoint()).file(".aws/config", profile).run().await.remove(0);
+    assert!(outcome.starts_with("BaseCredentials ") && outcome.contains("run `aws login`"), "{outcome}");
+}
+
+#[tokio::test]
 async fn what_a_failing_process_says_is_for_the_log_and_not_for_the_caller() {
     let canned = willing().await;
     let child = with_process(Child::new(&canned.endpoint()), "echo 'Log in to corp-sso first.' >&2\nexit 1");
