@@ -90,15 +90,18 @@ impl BaseCredentials {
             let remedy = remedy(&message);
             AssumeRoleError::new(FailureKind::BaseCredentials, message, remedy)
         };
-        let resolved = generation.credentials.get_or_try_init(|| (self.resolve)());
-        match tokio::time::timeout(TIMEOUT, resolved).await {
-            Ok(Ok(credentials)) => Ok(credentials.clone()),
-            Ok(Err(error)) => Err(failed(causes(&error))),
-            Err(_) => {
-                let seconds = TIMEOUT.as_secs();
-                Err(failed(format!("no source of AWS credentials answered within {seconds} s")))
+        let too_late = || failed(format!("no source of AWS credentials answered within {} s", TIMEOUT.as_secs()));
+        let resolved = generation.credentials.get_or_try_init(|| async {
+            // A task of its own: were it broken off with the one who asks, a login that was just refreshed would be lost, and the
+            // refresh token with it, which is good for once.
+            match tokio::spawn(tokio::time::timeout(TIMEOUT, (self.resolve)())).await {
+                Ok(Ok(resolved)) => resolved.map_err(|error| failed(causes(&error))),
+                Ok(Err(_)) => Err(too_late()),
+                Err(_) => Err(failed("the source of AWS credentials has panicked".to_owned())),
             }
-        }
+        });
+        let resolved = tokio::time::timeout(TIMEOUT, resolved).await;
+        resolved.unwrap_or_else(|_| Err(too_late())).cloned()
     }
 
     /// STS has refused these: the next [`provide`](BaseCredentials::provide) resolves anew, unless somebody has done so already.
