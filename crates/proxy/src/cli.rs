@@ -1,8 +1,10 @@
-//! The command line. Every flag has an environment variable; a flag comes before its variable, both before the file.
+//! The command line. Every setting of a proxy has an environment variable beside its flag; a flag comes before its variable, both
+//! before the file. What names the object of one call, as of `task` and `audit`, is a flag only.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -40,6 +42,8 @@ pub enum Command {
     Check(Check),
     /// Ask a running proxy whether it answers; for images without a shell. Exit status 0 or 1.
     Healthcheck(Healthcheck),
+    /// Search the audit log: which task had this key, when, and from where?
+    Audit(Audit),
     /// Register, revoke and look at the tasks of a running proxy, over its admin socket.
     #[cfg(unix)]
     Task(Task),
@@ -144,6 +148,36 @@ pub struct Healthcheck {
     /// The address of the proxy.
     #[arg(long, env = "TASKCREDS_ADDRESS", default_value = "127.0.0.1:51679")]
     pub address: SocketAddr,
+}
+
+/// `taskcreds audit`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  taskcreds audit --file /var/log/taskcreds/audit.log --access-key-id ASIAIOSFODNN7EXAMPLE\n\n\
+                        Times are RFC 3339, as 2026-11-21T20:00:00Z. Exit status 1: no record fits."
+)]
+pub struct Audit {
+    /// The audit log, in JSON; those that were put aside from it are searched too.
+    #[arg(long, env = "TASKCREDS_AUDIT_FILE", default_value = "/var/log/taskcreds/audit.log")]
+    pub file: PathBuf,
+    /// The access key id of a session, as CloudTrail has it.
+    #[arg(long)]
+    pub access_key_id: Option<String>,
+    /// A role session name, or an assumed-role ARN.
+    #[arg(long)]
+    pub session_name: Option<String>,
+    /// A task.
+    #[arg(long)]
+    pub task_arn: Option<String>,
+    /// Not before this time.
+    #[arg(long, value_parser = humantime::parse_rfc3339)]
+    pub since: Option<SystemTime>,
+    /// Not after this time.
+    #[arg(long, value_parser = humantime::parse_rfc3339)]
+    pub until: Option<SystemTime>,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `taskcreds task`

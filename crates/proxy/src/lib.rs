@@ -6,6 +6,7 @@
 #[cfg(unix)]
 pub mod admin;
 pub mod app;
+pub mod audit;
 pub mod aws;
 pub mod cli;
 pub mod commands;

@@ -27,6 +27,14 @@ fn show(config: &Config) {
     say(format!("listen = [{}]", list(listen)));
     say(format!("allowed_hosts = [{}]", list(config.allowed_hosts.clone())));
     say(format!("sts = {{ calls_per_second = {}, burst = {} }}", config.budget.per_second, config.budget.burst));
+    say(format!("max_tasks = {}", config.max_tasks));
+    if let Some(admin) = &config.admin {
+        let gid = admin.gid.map(|gid| format!(", gid = {gid}")).unwrap_or_default();
+        say(format!("admin = {{ socket = {:?}{gid}, rules for {} users }}", admin.socket, admin.rules.len()));
+    }
+    if let Some(audit) = &config.audit {
+        say(format!("audit = {{ json = {:?}, ecs = {:?}, required = {} }}", audit.json, audit.ecs, audit.required));
+    }
     for task in &config.tasks {
         say("");
         let made = config.made_ids.iter().any(|made| made.task_arn == task.arn && made.role_kind == task.role_kind);

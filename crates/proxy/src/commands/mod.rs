@@ -1,5 +1,6 @@
 //! The commands, one file each, and what they share.
 
+mod audit;
 mod check;
 mod dev;
 mod embedded;
@@ -47,6 +48,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Exec(flags) => runtime()?.block_on(exec::run(flags, &environment)),
         Command::Check(flags) => runtime()?.block_on(check::run(flags)),
         Command::Healthcheck(flags) => healthcheck::run(&flags),
+        Command::Audit(flags) => audit::run(flags),
         #[cfg(unix)]
         Command::Task(flags) => runtime()?.block_on(task::run(flags)),
     }
@@ -63,6 +65,20 @@ fn runtime() -> Result<Runtime, Failure> {
 fn say(line: impl Display) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// Rows whose columns stand one under the other; the first is the head.
+fn say_table<const N: usize>(rows: &[[String; N]]) {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for row in rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        say(cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
 }
 
 /// The first lines of standard output.

@@ -10,7 +10,7 @@ use http::Method;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::say;
+use super::{say, say_table};
 use crate::admin::api::{Register, RoleView, TaskList, TaskView, Which};
 use crate::admin::client::ask;
 use crate::cli::{self, TaskAction, TaskAdd};
@@ -158,11 +158,6 @@ fn say_list(answer: &Bytes) -> Result<(), Failure> {
             rows.push([task.task_arn.clone(), kind, role.role_arn.clone(), role.state.clone(), expiration, failure]);
         }
     }
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0);
-    let widths: Vec<_> = (0..6).map(width).collect();
-    for row in &rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        say(cells.collect::<Vec<_>>().join("  ").trim_end());
-    }
+    say_table(&rows);
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The configuration file, parsed at the border, every fault told at once. A command's flags and variables come before it.
 
 mod admin;
+mod audit;
 mod file;
 pub mod request;
 mod section;
@@ -41,6 +42,8 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// What outlives the process.
     pub state: State,
+    /// Where answers and calls to STS are recorded; nowhere by default.
+    pub audit: Option<crate::audit::Settings>,
     /// The tasks of the file.
     pub tasks: Vec<NewTask>,
     /// Ids that the file does not give and that were made here.
@@ -59,6 +62,7 @@ impl Default for Config {
             max_tasks: MAX_TASKS,
             admin: None,
             state: State::default(),
+            audit: None,
             tasks: Vec::new(),
             made_ids: Vec::new(),
             warnings: Vec::new(),
@@ -129,6 +133,8 @@ impl Config {
             config.admin = admin::admin(section, faults);
             let section = root.value("state").and_then(|value| section::Section::new(value, faults));
             config.state = admin::state(section, faults);
+            let section = root.value("audit").and_then(|value| section::Section::new(value, faults));
+            config.audit = audit::audit(section, faults);
             let defaults = root.value("defaults").and_then(|value| section::Section::new(value, faults));
             let defaults = defaults.map(|mut section| {
                 let settings = Settings::read(&mut section, faults);

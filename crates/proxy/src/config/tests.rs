@@ -94,6 +94,10 @@ fn what_contradicts_itself_is_a_fault() {
         ("[admin]\nsocket = \"/x\"\n[[admin.allow]]\nuid = 1".to_owned(), "a rule names a uid and its role_arns"),
         ("[[admin.allow]]\nuid = 1\nrole_arns = [\"*\"]".to_owned(), "admin.allow[0].role_arns[0]: must be an ARN"),
         ("[[admin.allow]]\nuid = 1\n[[admin.allow]]\nuid = 1".to_owned(), "a second rule for uid 1"),
+        ("[audit]".to_owned(), "audit: file or ecs_file is missing"),
+        ("[audit]\nfile = \"audit.log\"".to_owned(), "audit.file: must be an absolute path"),
+        ("[audit]\nfile = \"/a\"\necs_file = \"/a\"".to_owned(), "are the same"),
+        ("[audit]\nfile = \"/a\"\ncontainer_instance_arn = \"arn: x\"".to_owned(), "must be an ARN"),
         ("[state]\nsessions = \"disk\"".to_owned(), "state.sessions: must be \"service-manager\""),
     ] {
         let found = faults(&text);

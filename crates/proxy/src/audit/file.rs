@@ -1,0 +1,188 @@
+//! A file that is put aside for the next one when it has grown too big or too old: `audit.log`, `audit.log.1`, `audit.log.2` …
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::log::Rotation;
+
+/// How often it is looked whether somebody else has moved the file away.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The present file.
+pub(super) struct RotatedFile {
+    path: PathBuf,
+    rotation: Rotation,
+    open: Option<Open>,
+}
+
+struct Open {
+    file: File,
+    bytes: u64,
+    began: SystemTime,
+    looked_at: Instant,
+    /// The last write was cut off in a line.
+    is_torn: bool,
+}
+
+impl RotatedFile {
+    /// Opens it to add to what is there.
+    pub(super) fn open(path: &Path, rotation: Rotation) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), rotation, open: Some(Open::new(path)?) })
+    }
+
+    /// Writes whole lines. After an error the file is opened anew the next time.
+    pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        let there = self.open.take().and_then(|mut open| open.is_still_at(&self.path).then_some(open));
+        let mut open = match there {
+            Some(open) => open,
+            None => Open::new(&self.path)?,
+        };
+        let is_too_old = open.began.elapsed().is_ok_and(|age| age >= self.rotation.age);
+        let is_too_big = open.bytes + lines.len() as u64 > self.rotation.bytes;
+        if open.bytes > 0 && (is_too_big || is_too_old) {
+            drop(open);
+            self.rotate()?;
+            open = Open::new(&self.path)?;
+        }
+        let outcome = open.write(lines);
+        // A file that was torn is kept open, to go on behind what is torn.
+        self.open = Some(open);
+        outcome
+    }
+
+    /// Every file gets the next number, the last one goes.
+    fn rotate(&self) -> io::Result<()> {
+        for number in (1..self.rotation.keep).rev() {
+            rename(&numbered(&self.path, number), &numbered(&self.path, number + 1))?;
+        }
+        match self.rotation.keep {
+            0 => std::fs::remove_file(&self.path),
+            _ => rename(&self.path, &numbered(&self.path, 1)),
+        }
+    }
+}
+
+/// `audit.log.3`
+pub(super) fn numbered(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    name.into()
+}
+
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    match std::fs::rename(from, to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+impl Open {
+    fn new(path: &Path) -> io::Result<Self> {
+        let mut options = File::options();
+        options.append(true).create(true);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt;
+            // What is in it is nobody else's business; a link in its place would have the proxy write elsewhere.
+            let flags = rustix::fs::OFlags::NOFOLLOW.bits();
+            options.mode(0o600).custom_flags(i32::try_from(flags).unwrap_or_default());
+        }
+        let file = options.open(path)?;
+        let metadata = file.metadata()?;
+        let bytes = if metadata.is_file() { metadata.len() } else { 0 };
+        // Where the file system does not know when a file began, its age begins now.
+        let began =
+            if bytes > 0 { metadata.created().unwrap_or_else(|_| SystemTime::now()) } else { SystemTime::now() };
+        Ok(Self { file, bytes, began, looked_at: Instant::now(), is_torn: false })
+    }
+
+    /// Whether the path still leads to this file.
+    fn is_still_at(&mut self, path: &Path) -> bool {
+        if self.looked_at.elapsed() < LOOK_EVERY {
+            return true;
+        }
+        self.looked_at = Instant::now();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let here = self.file.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
+            let there = std::fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
+            matches!((here, there), (Ok(here), Ok(there)) if here == there)
+        }
+        #[cfg(not(unix))]
+        path.exists()
+    }
+
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        if self.is_torn {
+            self.file.write_all(b"\n")?;
+            self.is_torn = false;
+        }
+        let mut rest = lines;
+        while !rest.is_empty() {
+            match self.file.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    self.bytes += written as u64;
+                    rest = rest.get(written..).unwrap_or_default();
+                    let done = lines.len() - rest.len();
+                    self.is_torn = lines.get(..done).is_some_and(|done| !done.ends_with(b"\n"));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_full_is_put_aside_and_the_oldest_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let rotation = Rotation { bytes: 10, age: Duration::from_secs(3600), keep: 2 };
+        let mut file = RotatedFile::open(&path, rotation).unwrap();
+        for line in ["1234\n", "5678\n", "abcd\n", "efgh\n", "ijklmnopqrstuvw\n", "x\n"] {
+            file.write(line.as_bytes()).unwrap();
+        }
+        let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+        assert_eq!(read(&path), "x\n");
+        assert_eq!(read(&numbered(&path, 1)), "ijklmnopqrstuvw\n");
+        assert_eq!(read(&numbered(&path, 2)), "abcd\nefgh\n");
+        assert!(!numbered(&path, 3).exists());
+    }
+
+    #[test]
+    fn a_file_that_is_old_is_put_aside_and_what_is_there_is_added_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        std::fs::write(&path, "before\n").unwrap();
+        let rotation = |age| Rotation { bytes: 1000, age, keep: 1 };
+        RotatedFile::open(&path, rotation(Duration::from_secs(3600))).unwrap().write(b"more\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "before\nmore\n");
+        RotatedFile::open(&path, rotation(Duration::ZERO)).unwrap().write(b"next\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "next\n");
+        assert_eq!(std::fs::read_to_string(numbered(&path, 1)).unwrap(), "before\nmore\n");
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_has_moved_away_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let rotation = Rotation { bytes: 1000, age: Duration::from_secs(3600), keep: 1 };
+        let mut file = RotatedFile::open(&path, rotation).unwrap();
+        file.write(b"one\n").unwrap();
+        std::fs::rename(&path, folder.path().join("moved")).unwrap();
+        if let Some(open) = &mut file.open {
+            open.looked_at -= LOOK_EVERY;
+        }
+        file.write(b"two\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
+    }
+}

@@ -1,0 +1,310 @@
+//! A file of records, one a line, written by a thread of its own so that no reader waits for the disk.
+//!
+//! What a batch holds is whole lines. A batch that cannot be written is lost and counted; the next one is tried again.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::{Notify, oneshot};
+
+use super::file::RotatedFile;
+use crate::failure::{Exit, Failure};
+
+/// What waits to be written, in bytes; a fifth of a second of the most that this program can answer.
+const MOST_PENDING: usize = 8 * 1024 * 1024;
+/// How long the first of a batch waits for the others. Waking the thread for each record would cost more than the record.
+const GATHER: Duration = Duration::from_millis(10);
+/// How long a reader waits for room when the disk is slower than the readers; clients give up at 1 s.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// Where the records go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A file, rotated here.
+    File(PathBuf),
+    /// Standard output.
+    Stdout,
+}
+
+/// When a file is put aside for the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// Before it grows beyond this, in bytes.
+    pub bytes: u64,
+    /// After this time.
+    pub age: Duration,
+    /// How many files are kept beside the present one.
+    pub keep: u32,
+}
+
+/// How many records were written and how many were not.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Written.
+    pub written: Counter,
+    /// Lost: the disk is full or gone, or too slow for the readers.
+    pub lost: Counter,
+}
+
+/// A log of records.
+pub struct Log {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    pending: Mutex<Pending>,
+    filled: Condvar,
+    room: Notify,
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct Pending {
+    lines: Vec<u8>,
+    records: u64,
+    waiting: Vec<oneshot::Sender<bool>>,
+    /// The disk does not keep up: nobody waits for it until it does.
+    is_behind: bool,
+    stop: bool,
+}
+
+impl Log {
+    /// Opens the file and starts the thread.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn open(place: &Place, rotation: Rotation, counts: Counts) -> Result<Self, Failure> {
+        let sink = match place {
+            Place::Stdout => Sink::Stdout,
+            Place::File(path) => {
+                Sink::File(RotatedFile::open(path, rotation).map_err(|error| cannot_open(path, &error))?)
+            }
+        };
+        let shared =
+            Arc::new(Shared { pending: Mutex::default(), filled: Condvar::new(), room: Notify::new(), counts });
+        let writer = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn(move || writer.write(sink))
+            .map_err(|error| Failure::software("cannot start the thread of the audit log", error))?;
+        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Adds a line without waiting, whatever else waits to be written.
+    pub fn push(&self, line: &[u8]) {
+        self.shared.add(&mut self.shared.pending(), line, None);
+    }
+
+    /// Adds a line. Waits for room, but not for long.
+    pub async fn append(&self, line: &[u8]) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let room = self.shared.room.notified();
+            {
+                let mut pending = self.shared.pending();
+                if pending.lines.len() < MOST_PENDING {
+                    self.shared.add(&mut pending, line, None);
+                    return;
+                }
+                if pending.is_behind {
+                    self.shared.counts.lost.inc();
+                    return;
+                }
+            }
+            if tokio::time::timeout_at(deadline, room).await.is_err() {
+                self.shared.pending().is_behind = true;
+            }
+        }
+    }
+
+    /// Adds a line and waits until it is written. Returns whether it was.
+    pub async fn record(&self, line: &[u8]) -> bool {
+        let (sender, written) = oneshot::channel();
+        self.shared.add(&mut self.shared.pending(), line, Some(sender));
+        matches!(tokio::time::timeout(PATIENCE, written).await, Ok(Ok(true)))
+    }
+
+    /// Writes what is there and ends the thread. Blocks until that is done.
+    pub fn close(&self) {
+        self.shared.pending().stop = true;
+        self.shared.filled.notify_one();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Err(_)) = thread.map(JoinHandle::join) {
+            tracing::error!("the thread of the audit log has panicked");
+        }
+    }
+}
+
+fn cannot_open(path: &Path, error: &io::Error) -> Failure {
+    let path = path.display();
+    Failure::new(
+        Exit::Unavailable,
+        format!("cannot write the audit log {path}: {error}; make its folder writable for this user"),
+    )
+}
+
+enum Sink {
+    File(RotatedFile),
+    Stdout,
+}
+
+impl Sink {
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.write(lines),
+            Self::Stdout => {
+                let mut out = io::stdout().lock();
+                out.write_all(lines)?;
+                out.flush()
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn add(&self, pending: &mut MutexGuard<'_, Pending>, line: &[u8], waiting: Option<oneshot::Sender<bool>>) {
+        let is_first = pending.lines.is_empty() || (waiting.is_some() && pending.waiting.is_empty());
+        pending.lines.extend_from_slice(line);
+        pending.records += 1;
+        pending.waiting.extend(waiting);
+        if is_first {
+            self.filled.notify_one();
+        }
+    }
+
+    fn write(&self, mut sink: Sink) {
+        let mut lines = Vec::new();
+        let mut is_failing = false;
+        loop {
+            let (records, waiting, stop) = self.next_batch(&mut lines);
+            if lines.is_empty() && stop {
+                return;
+            }
+            let outcome = sink.write(&lines);
+            match &outcome {
+                Ok(()) => self.counts.written.inc_by(records),
+                Err(_) => self.counts.lost.inc_by(records),
+            };
+            match &outcome {
+                Ok(()) if std::mem::take(&mut is_failing) => tracing::info!("the audit log is written again"),
+                Err(error) if !std::mem::replace(&mut is_failing, true) => {
+                    tracing::error!(%error, "the audit log cannot be written; records are lost and counted until it can");
+                }
+                _ => {}
+            }
+            for waiting in waiting {
+                // Whoever has given up is gone.
+                let _ = waiting.send(outcome.is_ok());
+            }
+            lines.clear();
+            // What one burst needed is not kept for ever.
+            lines.shrink_to(MOST_PENDING / 16);
+            self.room.notify_waiters();
+        }
+    }
+
+    /// Waits for lines, and then a moment for more of them, unless somebody waits for these.
+    fn next_batch(&self, lines: &mut Vec<u8>) -> (u64, Vec<oneshot::Sender<bool>>, bool) {
+        let pending = self.pending();
+        let pending = self.filled.wait_while(pending, |pending| pending.lines.is_empty() && !pending.stop);
+        let pending = pending.unwrap_or_else(PoisonError::into_inner);
+        let gathers = |pending: &mut Pending| {
+            pending.waiting.is_empty() && !pending.stop && pending.lines.len() < MOST_PENDING / 2
+        };
+        let (mut pending, _) =
+            self.filled.wait_timeout_while(pending, GATHER, gathers).unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(&mut pending.lines, lines);
+        pending.is_behind = false;
+        (std::mem::take(&mut pending.records), std::mem::take(&mut pending.waiting), pending.stop)
+    }
+
+    // Lines are added whole; a panic between them leaves lines.
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    const ROTATION: Rotation = Rotation { bytes: 1 << 30, age: Duration::from_secs(3600), keep: 3 };
+
+    #[tokio::test]
+    async fn every_record_of_a_burst_is_written_in_whole_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, counts) = (folder.path().join("audit.log"), Counts::default());
+        let log = Arc::new(Log::open(&Place::File(path.clone()), ROTATION, counts.clone()).unwrap());
+        let writers = (0..8).map(|writer| {
+            let log = Arc::clone(&log);
+            tokio::spawn(async move {
+                for n in 0..20_000 {
+                    log.append(format!("{writer} {n} {}\n", "x".repeat(200)).as_bytes()).await;
+                }
+            })
+        });
+        for writer in writers.collect::<Vec<_>>() {
+            writer.await.unwrap();
+        }
+        log.close();
+        let text = std::fs::read_to_string(path).unwrap();
+        let mut next = [0; 8];
+        for line in text.lines() {
+            let mut words = line.split(' ');
+            let [writer, n] = [(); 2].map(|()| words.next().unwrap().parse::<usize>().unwrap());
+            assert_eq!((n, words.next().unwrap().len()), (next[writer], 200), "in the order of each writer");
+            next[writer] += 1;
+        }
+        assert_eq!(next, [20_000; 8]);
+        assert_eq!((counts.written.get(), counts.lost.get()), (160_000, 0));
+    }
+
+    #[tokio::test]
+    async fn a_record_that_is_waited_for_is_in_the_file_and_one_that_a_full_disk_refuses_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let log = Log::open(&Place::File(path.clone()), ROTATION, Counts::default()).unwrap();
+        assert!(log.record(b"one\n").await);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\n");
+        log.close();
+
+        let counts = Counts::default();
+        let full = Log::open(&Place::File("/dev/full".into()), ROTATION, counts.clone()).unwrap();
+        assert!(!full.record(b"two\n").await);
+        full.append(b"three\n").await;
+        full.close();
+        assert_eq!((counts.written.get(), counts.lost.get()), (0, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_hangs_holds_a_reader_up_for_a_moment_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+        // Open at both ends, so that neither blocks; nobody reads what is written, for now.
+        let both = File::options().read(true).write(true).open(&path).unwrap();
+        let mut reader = File::open(&path).unwrap();
+        let counts = Counts::default();
+        let log = Log::open(&Place::File(path), ROTATION, counts.clone()).unwrap();
+        let start = tokio::time::Instant::now();
+        let line = vec![b'x'; 1024 * 1024];
+        for _ in 0..40 {
+            log.append(&line).await;
+        }
+        assert!(counts.lost.get() > 0);
+        assert!(start.elapsed() <= PATIENCE * 2, "{:?}", start.elapsed());
+        drop(both);
+        let drained = std::thread::spawn(move || io::copy(&mut reader, &mut io::sink()).unwrap());
+        log.close();
+        let written = counts.written.get();
+        assert_eq!(drained.join().unwrap(), written * line.len() as u64);
+        assert_eq!(written + counts.lost.get(), 40);
+    }
+}

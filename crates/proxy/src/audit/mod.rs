@@ -1,0 +1,106 @@
+//! The audit log: one record for each answer of the credentials endpoint, refusals included, and one for each call to STS.
+//!
+//! Never an id, a token or a secret; the id as the first 8 hex digits of its SHA-256, as in the log.
+
+mod ecs;
+mod file;
+pub mod log;
+pub mod record;
+pub mod search;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use taskcreds_core::{Settled, Task};
+
+use self::log::{Counts, Log, Place, Rotation};
+use self::record::{Answered, Mint};
+use crate::failure::Failure;
+
+/// `[audit]` of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where records go as JSON lines.
+    pub json: Option<Place>,
+    /// Where answers go in the ECS agent's format, version 2.
+    pub ecs: Option<PathBuf>,
+    /// When files are put aside.
+    pub rotation: Rotation,
+    /// Whether credentials that cannot be recorded are not handed out.
+    pub required: bool,
+    /// What the ECS agent's format has in its last field.
+    pub container_instance_arn: Option<String>,
+}
+
+/// The audit log.
+pub struct Audit {
+    json: Option<Log>,
+    ecs: Option<Log>,
+    required: bool,
+    container_instance_arn: Option<String>,
+}
+
+impl Audit {
+    /// Opens the files.
+    ///
+    /// # Errors
+    /// One of them cannot be opened.
+    pub fn open(settings: &Settings, counts: &Counts) -> Result<Arc<Self>, Failure> {
+        let Settings { json, ecs, rotation, required, container_instance_arn } = settings;
+        let open = |place: &Place| Log::open(place, *rotation, counts.clone());
+        Ok(Arc::new(Self {
+            json: json.as_ref().map(open).transpose()?,
+            ecs: ecs.clone().map(Place::File).as_ref().map(open).transpose()?,
+            required: *required,
+            container_instance_arn: container_instance_arn.clone(),
+        }))
+    }
+
+    /// Records an answer of the credentials endpoint. Returns whether it may be given: always, unless records are required and this one
+    /// could not be written.
+    pub async fn answered(&self, answered: &Answered<'_>) -> bool {
+        let mut recorded = true;
+        if let Some(log) = &self.json {
+            recorded &= self.put(log, &answered.json()).await;
+        }
+        if let Some(log) = &self.ecs {
+            recorded &= self.put(log, &ecs::line(answered, self.container_instance_arn.as_deref())).await;
+        }
+        recorded
+    }
+
+    /// Records a call to STS.
+    pub fn minted(&self, now: SystemTime, task: &Task, settled: &Settled, took: Duration) {
+        if let Some(log) = &self.json {
+            log.push(&Mint::of(now, task, settled, took).json());
+        }
+    }
+
+    /// Bytes that were no HTTP request were answered.
+    pub fn unparsable(&self, now: SystemTime, peer: SocketAddr) {
+        let answered = Answered::unparsable(now, peer);
+        if let Some(log) = &self.json {
+            log.push(&answered.json());
+        }
+        if let Some(log) = &self.ecs {
+            log.push(&ecs::line(&answered, self.container_instance_arn.as_deref()));
+        }
+    }
+
+    async fn put(&self, log: &Log, line: &[u8]) -> bool {
+        if self.required {
+            return log.record(line).await;
+        }
+        log.append(line).await;
+        true
+    }
+
+    /// Writes what is left. Blocks until that is done.
+    pub fn close(&self) {
+        for log in self.json.iter().chain(&self.ecs) {
+            log.close();
+        }
+    }
+}

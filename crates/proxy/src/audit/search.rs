@@ -1,0 +1,111 @@
+//! The auditor's question, answered from the files: which task had this key, when, and from where?
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::file::numbered;
+use super::record::Record;
+
+/// What is asked for. A record must fit every part that is there.
+#[derive(Clone, Debug, Default)]
+pub struct Question {
+    /// The access key id of a session, as CloudTrail has it.
+    pub access_key_id: Option<String>,
+    /// The role session name, or the assumed-role ARN that ends with it.
+    pub session_name: Option<String>,
+    /// The task.
+    pub task_arn: Option<String>,
+    /// Not before this.
+    pub since: Option<SystemTime>,
+    /// Not after this.
+    pub until: Option<SystemTime>,
+}
+
+/// What was found, and how many lines were no records.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// In the order of the files, the oldest first.
+    pub records: Vec<Record>,
+    /// Lines that are no records.
+    pub unreadable: usize,
+}
+
+/// Searches a file and those that were put aside from it, the oldest first.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn search(path: &Path, question: &Question) -> Result<Found, (PathBuf, io::Error)> {
+    let mut files = vec![path.to_owned()];
+    files.extend((1..).map(|number| numbered(path, number)).take_while(|file| file.exists()));
+    let mut found = Found::default();
+    for file in files.into_iter().rev() {
+        read(&file, question, &mut found).map_err(|error| (file, error))?;
+    }
+    Ok(found)
+}
+
+fn read(file: &Path, question: &Question, found: &mut Found) -> io::Result<()> {
+    for line in BufReader::new(File::open(file)?).split(b'\n') {
+        let line = line?;
+        if line.is_empty() {
+            continue;
+        }
+        match serde_json::from_slice::<Record>(&line) {
+            Ok(record) if question.fits(&record) => found.records.push(record),
+            Ok(_) => {}
+            Err(_) => found.unreadable += 1,
+        }
+    }
+    Ok(())
+}
+
+impl Question {
+    fn fits(&self, record: &Record) -> bool {
+        let is = |wanted: &Option<String>, there: &Option<String>| wanted.is_none() || wanted == there;
+        // The last part of an assumed-role ARN is the session name.
+        let name = self.session_name.as_ref().map(|name| name.rsplit('/').next().unwrap_or(name).to_owned());
+        let in_time = match humantime::parse_rfc3339(&record.time) {
+            Ok(time) => self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time <= until),
+            Err(_) => self.since.is_none() && self.until.is_none(),
+        };
+        is(&self.access_key_id, &record.access_key_id)
+            && is(&name, &record.session_name)
+            && is(&self.task_arn, &record.task_arn)
+            && in_time
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_a_session_name_and_a_time_find_their_records_in_all_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let line = |hour: u32, key: &str, name: &str| {
+            format!(
+                "{{\"time\":\"2026-11-21T{hour:02}:00:00.000Z\",\"event\":\"answer\",\"accessKeyId\":\"{key}\",\"sessionName\":\"{name}\",\"new\":1}}\n"
+            )
+        };
+        std::fs::write(numbered(&path, 2), line(1, "ASIA1", "t1")).unwrap();
+        std::fs::write(numbered(&path, 1), line(2, "ASIA2", "t2") + "torn{\n\n").unwrap();
+        std::fs::write(&path, line(3, "ASIA1", "t1")).unwrap();
+        let hours = |question: Question| {
+            let found = search(&path, &question).unwrap();
+            assert_eq!(found.unreadable, 1);
+            found.records.iter().map(|record| record.time[11..13].to_owned()).collect::<Vec<_>>()
+        };
+        let text = |text: &str| Some(text.to_owned());
+        let at = |text: &str| humantime::parse_rfc3339(text).ok();
+        assert_eq!(hours(Question::default()), ["01", "02", "03"]);
+        assert_eq!(hours(Question { access_key_id: text("ASIA1"), ..Question::default() }), ["01", "03"]);
+        let arn = text("arn:aws:sts::111122223333:assumed-role/web/t2");
+        assert_eq!(hours(Question { session_name: arn, ..Question::default() }), ["02"]);
+        let (since, until) = (at("2026-11-21T02:00:00Z"), at("2026-11-21T02:30:00Z"));
+        assert_eq!(hours(Question { since, until, ..Question::default() }), ["02"]);
+        assert!(search(&folder.path().join("none"), &Question::default()).is_err());
+    }
+}

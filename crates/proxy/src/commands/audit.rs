@@ -1,0 +1,47 @@
+//! `taskcreds audit`: what the audit log says of a key, a session, a task or a time.
+
+use std::process::ExitCode;
+
+use super::say;
+use crate::audit::record::Record;
+use crate::audit::search::{Question, search};
+use crate::cli;
+use crate::failure::{Exit, Failure};
+
+pub(super) fn run(flags: cli::Audit) -> Result<ExitCode, Failure> {
+    let question = Question {
+        access_key_id: flags.access_key_id,
+        session_name: flags.session_name,
+        task_arn: flags.task_arn,
+        since: flags.since,
+        until: flags.until,
+    };
+    let found = search(&flags.file, &question)
+        .map_err(|(file, error)| Failure::new(Exit::Usage, format!("{}: {error}", file.display())))?;
+    if found.unreadable > 0 {
+        tracing::warn!(lines = found.unreadable, "lines that are no records were left out");
+    }
+    if flags.json {
+        for record in &found.records {
+            say(serde_json::to_string(record).map_err(|error| Failure::software("cannot write JSON", error))?);
+        }
+    } else {
+        table(&found.records);
+    }
+    match found.records.len() {
+        0 => Err(Failure::new(Exit::Unhealthy, "no record fits")),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn table(records: &[Record]) {
+    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+    let head = ["TIME", "EVENT", "OUTCOME", "TASK ARN", "ROLE ARN", "ACCESS KEY ID", "FROM"].map(str::to_owned);
+    let rows = records.iter().map(|record| {
+        let status = record.status.map(|status| status.to_string());
+        let outcome = record.outcome.clone().or(status);
+        let (task, role, key) = (text(&record.task_arn), text(&record.role_arn), text(&record.access_key_id));
+        [record.time.clone(), record.event.clone(), text(&outcome), task, role, key, text(&record.peer)]
+    });
+    super::say_table(&std::iter::once(head).chain(rows).collect::<Vec<_>>());
+}
