@@ -5,6 +5,7 @@
 #![expect(clippy::expect_used, reason = "a benchmark that cannot be set up has nothing to measure")]
 
 use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -13,13 +14,16 @@ use std::time::{Duration, SystemTime};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::request::Parts;
 use taskcreds::config::MAX_TASKS;
-use taskcreds::http::Answer;
 use taskcreds::http::credentials::Endpoint;
 use taskcreds::http::guard::{self, AllowedHosts};
+use taskcreds::http::{Answer, Connected};
 use taskcreds_core::test_util::{TestSts, new_task, session_until};
 use taskcreds_core::{
     Arrival, Budget, BudgetLimits, Freshness, NewTask, Registry, SessionCache, SystemClock, Task, Token,
 };
+
+const CONNECTED: Connected =
+    Connected { peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 40_000), arrival: Arrival::Elsewhere };
 
 /// An endpoint whose sessions are all loaded, and a request for each.
 struct Warm {
@@ -45,7 +49,8 @@ impl Warm {
             Box::new(|_, _, _| {}),
         );
         let registry = Arc::new(Registry::new(MAX_TASKS));
-        let endpoint = Endpoint { registry, sessions, hosts: AllowedHosts::with([]), metrics: Arc::default() };
+        let endpoint =
+            Endpoint { registry, sessions, hosts: AllowedHosts::with([]), metrics: Arc::default(), audit: None };
         let mut warm = Self { endpoint, requests: Vec::new(), asked: Vec::new(), tasks: Vec::new() };
         for number in 0..tasks {
             let token = Token::random();
@@ -59,7 +64,7 @@ impl Warm {
             warm.tasks.push(task);
         }
         let first = warm.requests.first().expect("a task").clone();
-        let answer = warm.endpoint.answer(first, Arrival::Elsewhere).await;
+        let answer = warm.endpoint.answer(first, CONNECTED).await;
         assert_eq!(answer.status(), 200);
         warm
     }
@@ -102,7 +107,7 @@ fn warm_path(criterion: &mut Criterion) {
             let mut next = requests.iter().cycle();
             bencher.iter_batched(
                 || next.next().expect("a cycle").clone(),
-                |request| ready(endpoint.answer(request, Arrival::Elsewhere)),
+                |request| ready(endpoint.answer(request, CONNECTED)),
                 BatchSize::SmallInput,
             );
         });

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
+use std::time::SystemTime;
 use taskcreds_core::{AssumeRole, Budget, Freshness, Registration, Registry, SessionCache, SystemClock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 #[cfg(unix)]
 use crate::admin::{api::Api, socket::AdminSocket};
+use crate::audit::Audit;
 use crate::aws::{Base, Sts, points_at_itself};
 #[cfg(unix)]
 use crate::config::State;
@@ -110,7 +112,8 @@ impl Proxy {
             return Err(Failure::new(Exit::Usage, reason));
         }
         let (sts, metrics) = (Arc::new(Sts::new(base)), Arc::new(Metrics::new()));
-        let counts = Arc::clone(&metrics);
+        let audit = config.audit.as_ref().map(|settings| Audit::open(settings, metrics.audit())).transpose()?;
+        let (counts, minted) = (Arc::clone(&metrics), audit.clone());
         let sessions = SessionCache::new(
             Arc::clone(&sts) as Arc<dyn AssumeRole>,
             Arc::new(SystemClock),
@@ -118,7 +121,12 @@ impl Proxy {
             Freshness::default(),
             taskcreds_core::spread,
             config.max_tasks as u64,
-            Box::new(move |_, settled, took| counts.loaded(settled, took)),
+            Box::new(move |task, settled, took| {
+                counts.loaded(settled, took);
+                if let Some(audit) = &minted {
+                    audit.minted(SystemTime::now(), task, settled, took);
+                }
+            }),
         );
         #[cfg(unix)]
         let admin = match &config.admin {
@@ -149,7 +157,7 @@ impl Proxy {
             }
             None => None,
         };
-        let endpoint = Arc::new(Endpoint { registry, sessions, hosts, metrics });
+        let endpoint = Arc::new(Endpoint { registry, sessions, hosts, metrics, audit });
         Ok(Self {
             endpoint,
             listeners,
@@ -198,5 +206,12 @@ impl Proxy {
         parts.spawn(Arc::clone(&endpoint.sessions).run(stop));
         parts.close();
         parts.wait().await;
+        if let Some(audit) = endpoint.audit.clone() {
+            // Off the runtime, which may have other tasks on this thread.
+            let closed = tokio::task::spawn_blocking(move || audit.close()).await;
+            if closed.is_err() {
+                tracing::error!("the audit log was not closed");
+            }
+        }
     }
 }

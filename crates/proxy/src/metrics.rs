@@ -22,6 +22,7 @@ pub struct Metrics {
     sts_seconds: Histogram,
     reloads: Family<Outcome, Counter>,
     reload_ok: Gauge,
+    audit: crate::audit::log::Counts,
     sessions: Family<SessionState, Gauge>,
     nearest_expiry: Gauge,
     refresh_lag: Gauge,
@@ -78,6 +79,12 @@ impl Metrics {
             drop(reloads.get_or_create(&Outcome { outcome }));
         }
         registry.register("config_reloads", "Reloads of the configuration", reloads.clone());
+        let records = Family::<Outcome, Counter>::default();
+        let audit = crate::audit::log::Counts {
+            written: records.get_or_create_owned(&Outcome { outcome: "written" }),
+            lost: records.get_or_create_owned(&Outcome { outcome: "lost" }),
+        };
+        registry.register("audit_records", "Records of the audit log", records);
         let (reload_ok, nearest_expiry) = (Gauge::default(), Gauge::default());
         let (refresh_lag, budget) = (Gauge::default(), Gauge::default());
         let sessions = Family::<SessionState, Gauge>::default();
@@ -99,6 +106,7 @@ impl Metrics {
             sts_seconds,
             reloads,
             reload_ok,
+            audit,
             sessions,
             nearest_expiry,
             refresh_lag,
@@ -133,6 +141,12 @@ impl Metrics {
         let outcome = if is_taken { "taken" } else { "refused" };
         self.reloads.get_or_create(&Outcome { outcome }).inc();
         self.reload_ok.set(is_taken.into());
+    }
+
+    /// What the audit log counts its records with.
+    #[must_use]
+    pub fn audit(&self) -> &crate::audit::log::Counts {
+        &self.audit
     }
 
     /// Whether the last reload was taken.

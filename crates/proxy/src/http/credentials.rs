@@ -2,18 +2,21 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::request::Parts;
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, header};
 use http_body_util::Full;
-use taskcreds_core::{Arrival, Registry, SessionCache};
+use taskcreds_core::{Arrival, IdDigest, Registry, Session, SessionCache, Task};
 
-use super::Answer;
-use super::error::Fault;
+use super::error::{Fault, Version};
 use super::guard::{self, AllowedHosts};
 use super::wire;
+use super::{Answer, Connected};
+use crate::audit::Audit;
+use crate::audit::record::Answered;
 use crate::metrics::Metrics;
 
 /// The credentials endpoint: everything that an answer is made of.
@@ -26,29 +29,88 @@ pub struct Endpoint {
     pub hosts: AllowedHosts,
     /// Counts the answers.
     pub metrics: Arc<Metrics>,
+    /// Records the answers, where it is asked for.
+    pub audit: Option<Arc<Audit>>,
+}
+
+/// What has come out of a request on its way: for the record.
+#[derive(Default)]
+struct Seen {
+    version: Option<Version>,
+    id: Option<IdDigest>,
+    task: Option<Arc<Task>>,
+    session: Option<Arc<Session>>,
 }
 
 impl Answer for Endpoint {
     /// Within [`Freshness::patience`](taskcreds_core::Freshness::patience) plus what the machine needs.
-    async fn answer(&self, request: Parts, arrival: Arrival) -> Response<Full<Bytes>> {
-        let answer = AssertUnwindSafe(self.credentials(&request, arrival)).catch_unwind().await;
-        let response = answer.unwrap_or_else(|_| Err(defect())).unwrap_or_else(|fault| fault.response());
+    async fn answer(&self, request: Parts, connected: Connected) -> Response<Full<Bytes>> {
+        let mut seen = Seen::default();
+        let answer = AssertUnwindSafe(self.credentials(&request, connected.arrival, &mut seen)).catch_unwind().await;
+        let mut answer = answer.unwrap_or_else(|_| Err(defect()));
+        if let Some(audit) = &self.audit
+            && !audit.answered(&record(&request, connected, &seen, answer.as_ref().err())).await
+            && let Ok(_) = &answer
+        {
+            answer = Err(Fault::Unrecorded(seen.version.unwrap_or(Version::V2)));
+        }
+        let response = answer.unwrap_or_else(|fault| fault.response());
         self.metrics.answered(response.status());
         response
+    }
+
+    fn unparsable(&self, connected: Connected) {
+        if let Some(audit) = &self.audit {
+            audit.unparsable(SystemTime::now(), connected.peer);
+        }
     }
 }
 
 impl Endpoint {
-    async fn credentials(&self, request: &Parts, arrival: Arrival) -> Result<Response<Full<Bytes>>, Fault> {
+    async fn credentials(
+        &self,
+        request: &Parts,
+        arrival: Arrival,
+        seen: &mut Seen,
+    ) -> Result<Response<Full<Bytes>>, Fault> {
         let asked = guard::check(request, &self.hosts)?;
         let version = asked.version;
-        let task = self
-            .registry
-            .authenticate(asked.id, asked.token, arrival)
-            .map_err(|refusal| Fault::Refused(version, refusal))?;
+        seen.version = Some(version);
+        let authenticated = self.registry.authenticate(asked.id, asked.token, arrival);
+        let task = match authenticated {
+            Ok(task) => seen.task.insert(task),
+            Err(refusal) => {
+                // For the record alone, and only where there is one.
+                seen.id = self.audit.as_ref().map(|_| IdDigest::of(asked.id));
+                return Err(Fault::Refused(version, refusal));
+            }
+        };
         // From here to the return nothing is awaited after the lease was looked at: see invariant 6.
-        let session = self.sessions.get(&task).await.map_err(|error| Fault::Session(version, error))?;
-        Ok(super::response(StatusCode::OK, "application/json", session.body(wire::credentials)))
+        let session = self.sessions.get(task).await.map_err(|error| Fault::Session(version, error))?;
+        let body = session.body(wire::credentials);
+        seen.session = Some(session);
+        Ok(super::response(StatusCode::OK, "application/json", body))
+    }
+}
+
+fn record<'a>(request: &'a Parts, connected: Connected, seen: &'a Seen, fault: Option<&Fault>) -> Answered<'a> {
+    let (status, code) = match fault {
+        None => (StatusCode::OK, None),
+        Some(fault) => {
+            let (status, code) = fault.status_and_code();
+            (status, Some(code))
+        }
+    };
+    Answered {
+        time: SystemTime::now(),
+        status: status.as_u16(),
+        code,
+        peer: connected.peer,
+        path: seen.version.map(Version::path),
+        user_agent: request.headers.get(header::USER_AGENT).map(|agent| agent.as_bytes()),
+        id: seen.task.as_ref().map(|task| task.id()).or(seen.id),
+        task: seen.task.as_deref(),
+        session: seen.session.as_deref(),
     }
 }
 

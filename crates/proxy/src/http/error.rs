@@ -27,6 +27,15 @@ impl Version {
             Self::V2 => "CredentialsV2Request",
         }
     }
+
+    /// The path without the id.
+    #[must_use]
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::V1 => "/v1/credentials",
+            Self::V2 => "/v2/credentials",
+        }
+    }
 }
 
 /// Why a request is not answered with credentials.
@@ -46,6 +55,8 @@ pub enum Fault {
     Refused(Version, Refusal),
     /// The task is known and has no session to serve.
     Session(Version, SessionError),
+    /// There is a session, but records are required and this answer could not be recorded.
+    Unrecorded(Version),
     /// A defect of this program; the log has more under this request id.
     Internal(uuid::Uuid),
 }
@@ -105,10 +116,26 @@ impl Fault {
                 "AssumeRoleDenied",
                 format!("{}: the role cannot be assumed: {}", version.request(), cause.told()).into(),
             ),
+            Self::Unrecorded(version) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "CredentialsUninitialized",
+                format!(
+                    "{}: Credentials uninitialized for ID: the audit log cannot be written, and it is required; make room for it",
+                    version.request()
+                )
+                .into(),
+            ),
             Self::Internal(request_id) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", format!("request id {request_id}").into())
             }
         }
+    }
+
+    /// The status and the code.
+    #[must_use]
+    pub fn status_and_code(&self) -> (StatusCode, &'static str) {
+        let (status, code, _) = self.parts();
+        (status, code)
     }
 
     /// The answer. Every 4xx closes the connection, so that nothing behind a request that was misread is ever read.
@@ -220,6 +247,12 @@ mod tests {
             (Fault::Malformed("what"), 400, "InvalidRequest", "what"),
             (Fault::Path, 404, "NotFound", ""),
             (Fault::Method, 405, "MethodNotAllowed", ""),
+            (
+                Fault::Unrecorded(V2),
+                503,
+                "CredentialsUninitialized",
+                "CredentialsV2Request: Credentials uninitialized for ID",
+            ),
             (Fault::Internal(uuid::Uuid::nil()), 500, "InternalServerError", "request id 00000000-"),
         ];
         for (fault, status, code, begins) in table {

@@ -49,10 +49,22 @@ pub fn is_local(address: IpAddr) -> bool {
     address.is_loopback() || address == IpAddr::V4(LINK_LOCAL)
 }
 
+/// Where a connection comes from and which address it was made to.
+#[derive(Clone, Copy, Debug)]
+pub struct Connected {
+    /// The other end.
+    pub peer: SocketAddr,
+    /// This end.
+    pub arrival: Arrival,
+}
+
 /// What a listener answers with: the credentials endpoint or the operations endpoint.
 pub trait Answer: Send + Sync + 'static {
     /// Answers one request; every trouble is an answer.
-    fn answer(&self, request: Parts, arrival: Arrival) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+    fn answer(&self, request: Parts, connected: Connected) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+
+    /// Is told that bytes which are no HTTP request were answered.
+    fn unparsable(&self, _: Connected) {}
 }
 
 /// An answer that nobody keeps. The type stands as it is given: Go v2 and Kotlin compare the whole value, so the credentials endpoint
@@ -104,9 +116,9 @@ pub async fn run(listener: TcpListener, endpoint: Arc<impl Answer>, stop: Cancel
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 is_failing = false;
-                connections.spawn(connection(stream, Arc::clone(&endpoint), stop.clone()));
+                connections.spawn(connection(stream, peer, Arc::clone(&endpoint), stop.clone()));
             }
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
@@ -124,15 +136,15 @@ pub async fn run(listener: TcpListener, endpoint: Arc<impl Answer>, stop: Cancel
     }
 }
 
-async fn connection(stream: TcpStream, endpoint: Arc<impl Answer>, stop: CancellationToken) {
-    let arrival = arrival(&stream);
+async fn connection(stream: TcpStream, peer: SocketAddr, endpoint: Arc<impl Answer>, stop: CancellationToken) {
+    let connected = Connected { peer, arrival: arrival(&stream) };
     let answering = Arc::new(AtomicBool::new(false));
     let stream = Stream::new(stream, Arc::clone(&answering));
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
         answering.store(true, Ordering::Relaxed);
         let (parts, _) = request.into_parts();
         let endpoint = &endpoint;
-        async move { Ok::<_, Infallible>(endpoint.answer(parts, arrival).await) }
+        async move { Ok::<_, Infallible>(endpoint.answer(parts, connected).await) }
     });
     let mut connection = http1::Builder::new()
         .half_close(true)
@@ -151,6 +163,7 @@ async fn connection(stream: TcpStream, endpoint: Arc<impl Answer>, stop: Cancell
         // hyper's text names the kind of trouble, never what was sent.
         tracing::debug!(%error, "connection ended");
         if error.is_parse() {
+            endpoint.unparsable(connected);
             connection.into_parts().io.refuse().await;
         }
     }

@@ -13,11 +13,11 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
-use taskcreds_core::{Arrival, SessionCache};
+use taskcreds_core::SessionCache;
 
 use super::error::Fault;
 use super::guard::{self, AllowedHosts};
-use super::{Answer, response};
+use super::{Answer, Connected, response};
 #[cfg(unix)]
 use crate::admin::registrations::Registrations;
 use crate::aws::Sts;
@@ -62,7 +62,7 @@ struct Reason {
 }
 
 impl Answer for Operations {
-    async fn answer(&self, request: Parts, _: Arrival) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Parts, _: Connected) -> Response<Full<Bytes>> {
         if let Err(fault) = guard::no_browser(&request, &self.hosts) {
             return fault.response();
         }
