@@ -29,6 +29,7 @@ struct Open {
 impl RotatedFile {
     /// Opens it to add to what is there.
     pub(super) fn open(path: &Path, rotation: Rotation) -> io::Result<Self> {
+        make_folder(path)?;
         Ok(Self { path: path.to_owned(), rotation, open: Some(Open::new(path)?) })
     }
 
@@ -61,6 +62,18 @@ impl RotatedFile {
             0 => std::fs::remove_file(&self.path),
             _ => rename(&self.path, &numbered(&self.path, 1)),
         }
+    }
+}
+
+/// The folder that the file is in, if only that is missing.
+fn make_folder(path: &Path) -> io::Result<()> {
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
 }
 

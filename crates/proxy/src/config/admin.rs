@@ -1,10 +1,10 @@
 //! `[admin]` and `[state]`: who may register tasks over the socket, and what outlives the process.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use taskcreds_core::{RoleArn, TaskArn};
 
-use super::section::{Faults, Placed, Section};
+use super::section::{Faults, Section};
 
 /// The admin socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,12 +135,12 @@ pub enum KeepSessions {
     Off,
 }
 
-pub(super) fn admin(section: Option<Section<'_>>, faults: &mut Faults<'_>) -> Option<Admin> {
+pub(super) fn admin(section: Option<Section<'_>>, base: &Path, faults: &mut Faults<'_>) -> Option<Admin> {
     let mut section = section?;
     if !section.has("socket") {
         section.fault(faults, "socket is missing: where is the admin socket to be?");
     }
-    let socket = absolute(section.string("socket", faults), faults);
+    let socket = section.string("socket", faults).map(|path| base.join(path.value));
     let gid = section.number("gid", 0..=u32::MAX - 1, faults);
     let mut rules = Vec::<Rule>::new();
     for mut rule in section.sections("allow", faults) {
@@ -164,9 +164,9 @@ pub(super) fn admin(section: Option<Section<'_>>, faults: &mut Faults<'_>) -> Op
     socket.map(|socket| Admin { socket, gid, rules })
 }
 
-pub(super) fn state(section: Option<Section<'_>>, faults: &mut Faults<'_>) -> State {
+pub(super) fn state(section: Option<Section<'_>>, base: &Path, faults: &mut Faults<'_>) -> State {
     let Some(mut section) = section else { return State::default() };
-    let dir = absolute(section.string("dir", faults), faults);
+    let dir = section.string("dir", faults).map(|path| base.join(path.value));
     let sessions = section.string("sessions", faults).and_then(|word| {
         word.parse(faults, |word| match word.as_str() {
             "service-manager" => Ok(KeepSessions::ServiceManager),
@@ -177,13 +177,6 @@ pub(super) fn state(section: Option<Section<'_>>, faults: &mut Faults<'_>) -> St
     });
     section.finish(faults);
     State { dir, sessions: sessions.unwrap_or_default() }
-}
-
-fn absolute(path: Option<Placed<String>>, faults: &mut Faults<'_>) -> Option<PathBuf> {
-    path?.parse(faults, |path| {
-        let path = PathBuf::from(path);
-        if path.is_absolute() { Ok(path) } else { Err("must be an absolute path") }
-    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `[audit]`: where answers and calls to STS are recorded.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use super::section::{Faults, Section};
@@ -11,18 +11,16 @@ const MEGABYTES: u32 = 50;
 const HOURS: u32 = 24;
 const KEEP: u32 = 24;
 
-pub(super) fn audit(section: Option<Section<'_>>, faults: &mut Faults<'_>) -> Option<Settings> {
+pub(super) fn audit(section: Option<Section<'_>>, base: &Path, faults: &mut Faults<'_>) -> Option<Settings> {
     let mut section = section?;
     if !section.has("file") && !section.has("ecs_file") {
         section.fault(faults, "file or ecs_file is missing: where are the records to go?");
     }
-    let json = section.string("file", faults).and_then(|file| {
-        file.parse(faults, |file| match file.as_str() {
-            "stdout" => Ok(Place::Stdout),
-            _ => absolute(&file).map(Place::File),
-        })
+    let json = section.string("file", faults).map(|file| match file.value.as_str() {
+        "stdout" => Place::Stdout,
+        path => Place::File(base.join(path)),
     });
-    let ecs = section.string("ecs_file", faults).and_then(|file| file.parse(faults, |file| absolute(&file)));
+    let ecs = section.string("ecs_file", faults).map(|file| base.join(file.value));
     if json.is_some() && json == ecs.clone().map(Place::File) {
         section.fault(faults, "file and ecs_file are the same");
     }
@@ -41,9 +39,4 @@ pub(super) fn audit(section: Option<Section<'_>>, faults: &mut Faults<'_>) -> Op
     let rotation =
         Rotation { bytes: u64::from(megabytes) * 1_000_000, age: Duration::from_secs(u64::from(hours) * 3600), keep };
     (json.is_some() || ecs.is_some()).then_some(Settings { json, ecs, rotation, required, container_instance_arn })
-}
-
-fn absolute(path: &str) -> Result<PathBuf, &'static str> {
-    let path = PathBuf::from(path);
-    if path.is_absolute() { Ok(path) } else { Err("must be an absolute path, or for file \"stdout\"") }
 }

@@ -130,11 +130,11 @@ impl Config {
                 config.max_tasks = most as usize;
             }
             let section = root.value("admin").and_then(|value| section::Section::new(value, faults));
-            config.admin = admin::admin(section, faults);
+            config.admin = admin::admin(section, base, faults);
             let section = root.value("state").and_then(|value| section::Section::new(value, faults));
-            config.state = admin::state(section, faults);
+            config.state = admin::state(section, base, faults);
             let section = root.value("audit").and_then(|value| section::Section::new(value, faults));
-            config.audit = audit::audit(section, faults);
+            config.audit = audit::audit(section, base, faults);
             let defaults = root.value("defaults").and_then(|value| section::Section::new(value, faults));
             let defaults = defaults.map(|mut section| {
                 let settings = Settings::read(&mut section, faults);
