@@ -5,6 +5,9 @@
 //! stands says `skipped` on standard error; with `TASKCREDS_TEST_REQUIRE=all` it fails instead.
 #![cfg(target_os = "linux")]
 
+mod admin;
+mod admin_peers;
+mod audit;
 mod base_credentials;
 mod coldstart;
 mod commands;
@@ -23,6 +26,7 @@ mod sdk;
 mod secrets;
 mod skip;
 mod sso;
+mod store;
 mod sts;
 mod tasks;
 mod unknown_ids;

@@ -10,13 +10,13 @@ use crate::rig::{self, Process, until};
 use crate::sts::Sts;
 use crate::tasks::{Config, Task};
 
-fn operations(proxy: &Process) -> SocketAddr {
+pub(crate) fn operations(proxy: &Process) -> SocketAddr {
     let said = proxy.says("operations at http://");
     let (_, address) = said.split_once("operations at http://").unwrap();
     address.lines().next().unwrap().parse().unwrap()
 }
 
-fn metric(proxy: &Process, line: &str) -> f64 {
+pub(crate) fn metric(proxy: &Process, line: &str) -> f64 {
     let text = get(operations(proxy), "/metrics").body;
     let value = text.lines().find_map(|it| it.strip_prefix(line)?.strip_prefix(' '));
     value.map_or(f64::NAN, |value| value.parse().unwrap())

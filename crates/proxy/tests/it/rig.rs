@@ -5,9 +5,10 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that panics has failed")]
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
@@ -89,6 +90,11 @@ pub(crate) fn exec() -> Start {
     Start::new("exec", &[Kind::CredentialsId, Kind::Token])
 }
 
+/// `taskcreds task`, whose standard output tells ids and tokens by design.
+pub(crate) fn task() -> Start {
+    Start::new("task", &[Kind::CredentialsId, Kind::Token])
+}
+
 /// Any other command.
 pub(crate) fn taskcreds(command: &str) -> Start {
     Start::new(command, &[])
@@ -105,10 +111,15 @@ pub(crate) fn shell(script: &str, folder: &Path) -> Start {
 /// Held by a test that binds the port of the ECS agent, which documentation and defaults have too.
 pub(crate) static PORT_51679: Mutex<()> = Mutex::new(());
 
+/// The binary under test: this build's, or the one that `TASKCREDS_TEST_BINARY` names.
+pub(crate) fn binary() -> OsString {
+    std::env::var_os("TASKCREDS_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_taskcreds").into())
+}
+
 impl Start {
     fn new(subcommand: &str, by_design: &'static [Kind]) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let mut command = clean(Command::new(env!("CARGO_BIN_EXE_taskcreds")), home.path());
+        let mut command = clean(Command::new(binary()), home.path());
         command.args(["--log-level", "trace", subcommand]);
         Self { command, home, config: None, by_design, asks: Vec::new() }
     }
@@ -148,6 +159,12 @@ impl Start {
         inside.args(self.command.get_args());
         inside.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         self.command = inside;
+        self
+    }
+
+    /// As this user, in this group alone; needs root.
+    pub(crate) fn as_user(mut self, uid: u32, gid: u32) -> Self {
+        self.command.uid(uid).gid(gid);
         self
     }
 

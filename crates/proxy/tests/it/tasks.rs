@@ -70,12 +70,13 @@ impl Task {
         format!("arn:aws:iam::{ACCOUNT}:role/{}", self.role)
     }
 
+    /// The task's ARN.
+    pub(crate) fn arn(&self) -> String {
+        format!("arn:aws:ecs:us-west-2:{ACCOUNT}:task/prod/{}", self.task_id)
+    }
+
     fn toml(&self) -> String {
-        let mut text = format!(
-            "[[task]]\ntask_arn = \"arn:aws:ecs:us-west-2:{ACCOUNT}:task/prod/{}\"\nrole_arn = \"{}\"\n",
-            self.task_id,
-            self.role_arn()
-        );
+        let mut text = format!("[[task]]\ntask_arn = \"{}\"\nrole_arn = \"{}\"\n", self.arn(), self.role_arn());
         for (key, value) in [("credentials_id", &self.id), ("token", &self.token)] {
             if let Some(value) = value {
                 writeln!(text, "{key} = \"{value}\"").unwrap();

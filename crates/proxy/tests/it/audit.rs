@@ -1,0 +1,163 @@
+//! The audit log: what the files say after real requests, and the search in them.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test that panics has failed")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::slice;
+
+use serde_json::Value;
+
+use crate::http::{Connection, get, get_with_token, request};
+use crate::operations::metric;
+use crate::rig::{self, Process, until};
+use crate::secrets;
+use crate::sts::Sts;
+use crate::tasks::{Config, Task};
+
+/// A proxy with these tasks and this `[audit]`.
+fn serve(sts: &Sts, audit: &str, tasks: &[Task]) -> Process {
+    let head = format!("operations_listen = \"127.0.0.1:0\"\n[audit]\n{audit}\n");
+    rig::serve(Config::with(&head, tasks)).envs(sts.environment()).spawn()
+}
+
+fn records(file: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let found = secrets::found_in(&text, &[]);
+    assert!(found.is_empty(), "the audit log holds secrets: {found:?}");
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn audited() -> (tempfile::TempDir, PathBuf, PathBuf, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let (json, ecs) = (folder.path().join("audit.log"), folder.path().join("ecs.log"));
+    let settings = format!("file = {json:?}\necs_file = {ecs:?}\n");
+    (folder, json, ecs, settings)
+}
+
+#[test]
+fn every_answer_and_every_call_to_sts_has_its_record_in_both_formats() {
+    let (sts, task) = (Sts::new(), Task::with_token("web"));
+    let (_folder, json, ecs, settings) = audited();
+    let proxy = serve(&sts, &settings, slice::from_ref(&task));
+    let (address, token) = (proxy.address(), task.token.clone().unwrap());
+    let session = get_with_token(address, &task.path(), &token).json();
+    assert_eq!(get_with_token(address, &task.path(), "a-wrong-token-of-somebody").status, 401);
+    let unknown = "/v1/credentials?id=00000000-0000-0000-0000-000000000000";
+    assert_eq!(get(address, unknown).status, 400);
+    let text = "GET /v2/credentials HTTP/1.1\r\nHost: evil.example\r\nUser-Agent: \"a\\ b\r\n\r\n";
+    assert_eq!(Connection::open(address).send(text).answer().status, 403);
+    assert_eq!(Connection::open(address).send("no HTTP at all\r\n\r\n").answer().status, 400);
+    assert_eq!(proxy.end().code(), 0);
+
+    let records = records(&json);
+    let of = |event: &str| records.iter().filter(|record| record["event"] == event).collect::<Vec<_>>();
+    let [mint] = of("mint")[..] else { panic!("{records:?}") };
+    assert_eq!(mint["outcome"], "loaded");
+    assert_eq!(mint["accessKeyId"], session["AccessKeyId"]);
+    assert_eq!(mint["assumedRoleArn"], task.identity().as_str());
+    assert_eq!(mint["taskArn"], task.arn().as_str());
+    assert!(mint["tagKeys"].as_array().unwrap().contains(&"ecs-task-arn".into()), "{mint}");
+    for key in ["assumedRoleId", "expiration", "stsRequestId", "time", "idDigest", "roleArn", "sessionName"] {
+        assert!(mint[key].as_str().is_some_and(|text| !text.is_empty()), "{key}: {mint}");
+    }
+    let answers = of("answer");
+    let told: Vec<_> =
+        answers.iter().map(|it| (it["status"].as_u64().unwrap(), it["code"].as_str().unwrap_or("-"))).collect();
+    let expected = [
+        (200, "-"),
+        (401, "Unauthorized"),
+        (400, "InvalidIdInRequest"),
+        (403, "AccessDenied"),
+        (400, "InvalidRequest"),
+    ];
+    // The one that ends the process asks once more.
+    assert_eq!(told[..expected.len()], expected);
+    let served = answers[0];
+    assert_eq!(served["accessKeyId"], session["AccessKeyId"]);
+    assert_eq!((&served["taskArn"], &served["idDigest"]), (&mint["taskArn"], &mint["idDigest"]));
+    assert_eq!((&served["path"], &served["roleKind"]), (&"/v2/credentials".into(), &"task".into()));
+    assert!(served["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{served}");
+    assert_eq!(answers[1]["idDigest"], mint["idDigest"], "whose id it was, though the token was wrong");
+    assert!(answers[1].get("taskArn").is_none() && answers[1].get("accessKeyId").is_none());
+    assert_eq!(answers[2]["path"], "/v1/credentials");
+    assert_eq!(answers[3]["userAgent"], "\"a\\ b");
+
+    let text = fs::read_to_string(&ecs).unwrap();
+    assert!(secrets::found_in(&text, &[]).is_empty());
+    assert_eq!(text.lines().count(), answers.len());
+    let first: Vec<_> = text.lines().next().unwrap().split(' ').collect();
+    assert_eq!((first[1], first[3]), ("200", "\"/v2/credentials\""));
+    assert_eq!(first[first.len() - 5..], [&task.arn(), "GetCredentials", "2", "prod", "-"]);
+    assert!(text.contains("\"\\\"a\\\\ b\""), "{text}");
+}
+
+#[test]
+fn an_auditor_finds_the_task_of_a_key() {
+    let (sts, tasks) = (Sts::new(), ["web", "db"].map(Task::new));
+    let (_folder, json, _, settings) = audited();
+    let proxy = serve(&sts, &settings, &tasks);
+    let [web, _] = tasks.each_ref().map(|task| get(proxy.address(), &task.path()).json());
+    assert_eq!(proxy.end().code(), 0);
+    let audit = |arguments: &str| rig::taskcreds("audit").arg("--file").arg(&json).args(arguments).run();
+
+    let key = web["AccessKeyId"].as_str().unwrap();
+    let found = audit(&format!("--json --access-key-id {key}"));
+    assert_eq!(found.code(), 0, "{}", found.stderr);
+    let records: Vec<Value> = found.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(records.iter().any(|it| it["event"] == "mint") && records.iter().any(|it| it["event"] == "answer"));
+    assert!(records.iter().all(|it| it["taskArn"] == tasks[0].arn().as_str()), "{records:?}");
+
+    let table = audit(&format!("--session-name {}", tasks[1].identity())).stdout;
+    assert!(table.contains(&tasks[1].arn()) && !table.contains(&tasks[0].arn()), "{table}");
+    assert_eq!(audit("--access-key-id ASIANOBODY").code(), 1);
+    assert_eq!(audit("--until 2020-01-01T00:00:00Z").code(), 1);
+}
+
+/// `/dev/full` takes nothing, like a disk without room.
+#[test]
+fn a_full_disk_does_not_hold_readers_up_unless_records_are_required() {
+    let sts = Sts::new();
+    for (settings, status) in [("file = \"/dev/full\"", 200), ("file = \"/dev/full\"\nrequired = true", 503)] {
+        let task = Task::new("web");
+        let proxy = serve(&sts, settings, slice::from_ref(&task));
+        let answer = get(proxy.address(), &task.path());
+        assert_eq!(answer.status, status, "{}", answer.body);
+        if status == 503 {
+            assert!(answer.error().1.contains("the audit log cannot be written"), "{answer:?}");
+        }
+        until("records are counted as lost", || {
+            metric(&proxy, "taskcreds_audit_records_total{outcome=\"lost\"}") >= 2.0
+        });
+        assert!(proxy.logs("the audit log cannot be written").contains("records are lost and counted"));
+    }
+    let (task, (_folder, json, _, settings)) = (Task::new("web"), audited());
+    let proxy = serve(&sts, &format!("{settings}required = true"), slice::from_ref(&task));
+    assert_eq!(get(proxy.address(), &task.path()).status, 200);
+    assert!(records(&json).iter().any(|record| record["status"] == 200), "it is there before the answer is");
+}
+
+#[test]
+fn under_load_no_record_is_lost_and_the_end_waits_for_the_last_one() {
+    const CONNECTIONS: usize = 8;
+    const REQUESTS: usize = 2_000;
+    let (sts, task) = (Sts::new(), Task::new("web"));
+    let (_folder, json, _, settings) = audited();
+    let proxy = serve(&sts, &settings, slice::from_ref(&task));
+    let address = proxy.address();
+    assert_eq!(get(address, &task.path()).status, 200);
+    std::thread::scope(|scope| {
+        for _ in 0..CONNECTIONS {
+            scope.spawn(|| {
+                let mut connection = Connection::open(address);
+                for _ in 0..REQUESTS {
+                    assert_eq!(connection.send(request(address, &task.path(), None)).answer().status, 200);
+                }
+            });
+        }
+    });
+    // One more is asked for at the end, by what ends the process.
+    assert_eq!(proxy.end().code(), 0);
+    let answers = records(&json).iter().filter(|record| record["event"] == "answer").count();
+    assert_eq!(answers, CONNECTIONS * REQUESTS + 2);
+}
