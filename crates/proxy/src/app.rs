@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::aws::{Base, Sts, points_at_itself};
 use crate::config::{Config, DEFAULT_PORT};
 use crate::failure::{Exit, Failure};
+use crate::handover::Sockets;
 use crate::http::credentials::Endpoint;
 use crate::http::guard::AllowedHosts;
 use crate::http::operations::Operations;
@@ -80,12 +81,17 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Registers the tasks and binds the addresses of a configuration.
+    /// Registers the tasks and binds the addresses of a configuration; sockets that were passed take their place.
     ///
     /// # Errors
     /// A task that contradicts another one, an address that cannot be bound, an environment that has the proxy ask itself for its
     /// own credentials. Nothing is left bound then.
-    pub fn start(config: Config, base: Base, environment: &HashMap<String, String>) -> Result<Self, Failure> {
+    pub fn start(
+        config: Config,
+        base: Base,
+        environment: &HashMap<String, String>,
+        mut passed: Sockets,
+    ) -> Result<Self, Failure> {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -95,7 +101,10 @@ impl Proxy {
                 .register(Registration::configured(task))
                 .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
         }
-        let listeners = Listeners::bind(&config.listen)?;
+        let listeners = match passed.take_endpoint()? {
+            Some(listeners) => Listeners(listeners),
+            None => Listeners::bind(&config.listen)?,
+        };
         if matches!(base, Base::Chain)
             && let Some(reason) = points_at_itself(environment, &listeners.addresses(), &registry)
         {
@@ -117,7 +126,11 @@ impl Proxy {
             IpAddr::V6(ip) => format!("[{ip}]"),
         });
         let hosts = AllowedHosts::with(own.chain(config.allowed_hosts));
-        let operations = match config.operations_listen.map(bind).transpose()? {
+        let operations = match passed.take_operations()? {
+            Some(bound) => Some(bound),
+            None => config.operations_listen.map(bind).transpose()?,
+        };
+        let operations = match operations {
             Some((address, listener)) => {
                 let (sessions, metrics) = (Arc::clone(&sessions), Arc::clone(&metrics));
                 Some((address, listener, Arc::new(Operations { sts, sessions, metrics, hosts: hosts.clone() })))

@@ -15,8 +15,9 @@ use super::{config_failure, say, say_listening};
 use crate::app::Proxy;
 use crate::aws::Base;
 use crate::cli;
-use crate::config::{Config, ConfigError, MadeId};
+use crate::config::{Config, ConfigError, KeepSessions, MadeId};
 use crate::failure::Failure;
+use crate::handover::{Handover, Inherited};
 use crate::http::credentials::Endpoint;
 use crate::launch;
 use crate::stamp::Stamp;
@@ -25,7 +26,11 @@ use crate::stamp::Stamp;
 /// editors and Kubernetes do, is seen like one that is written.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(flags: cli::Serve, environment: &HashMap<String, String>) -> Result<ExitCode, Failure> {
+pub(super) async fn run(
+    flags: cli::Serve,
+    environment: &HashMap<String, String>,
+    inherited: Inherited,
+) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
     // Before the file is read, so that no change is missed.
     let seen = Stamp::of(&flags.config);
@@ -36,14 +41,19 @@ pub(super) async fn run(flags: cli::Serve, environment: &HashMap<String, String>
     }
     config.operations_listen = flags.operations_listen.or(config.operations_listen);
     let made_ids = std::mem::take(&mut config.made_ids);
-    let proxy = Proxy::start(config, Base::Chain, environment)?;
+    let (mut handover, sockets) = Handover::open(config.state.sessions, environment, inherited)?;
+    let proxy = Proxy::start(config, Base::Chain, environment, sockets)?;
+    let endpoint = Arc::clone(proxy.endpoint());
+    handover.resume(&endpoint.registry, &endpoint.sessions);
     let addresses = proxy.addresses();
     say_listening(&addresses);
     if let Some(address) = proxy.operations_address() {
         say(format!("operations at http://{address}"));
     }
     say_made(&made_ids, &addresses);
-    let endpoint = Arc::clone(proxy.endpoint());
+    handover.ready();
+    let (stopping, last_answer) = (handover.stopping(), CancellationToken::new());
+    let keeping = tokio::spawn(handover.run(Arc::clone(&endpoint.sessions), last_answer.clone()));
     let mut file = ConfigFile { path: flags.config, seen, made_ids, fixed, addresses, endpoint };
 
     let stop = CancellationToken::new();
@@ -58,6 +68,7 @@ pub(super) async fn run(flags: cli::Serve, environment: &HashMap<String, String>
                 Request::Reload => file.reload(),
                 Request::Stop => {
                     tracing::info!("stopping");
+                    stopping();
                     stop.cancel();
                     running.await;
                     break;
@@ -66,6 +77,8 @@ pub(super) async fn run(flags: cli::Serve, environment: &HashMap<String, String>
             _ = tick.tick() => file.reload_if_changed(),
         }
     }
+    last_answer.cancel();
+    keeping.await.map_err(|error| Failure::software("cannot keep the sessions", error))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -83,13 +96,15 @@ struct Fixed {
     listen: Vec<SocketAddr>,
     operations_listen: Option<SocketAddr>,
     allowed_hosts: Vec<String>,
+    sessions: KeepSessions,
     budget: taskcreds_core::BudgetLimits,
 }
 
 impl Fixed {
     fn of(config: &Config) -> Self {
         let (listen, allowed_hosts) = (config.listen.clone(), config.allowed_hosts.clone());
-        Self { listen, operations_listen: config.operations_listen, allowed_hosts, budget: config.budget }
+        let (operations_listen, sessions) = (config.operations_listen, config.state.sessions);
+        Self { listen, operations_listen, allowed_hosts, sessions, budget: config.budget }
     }
 }
 
@@ -138,7 +153,7 @@ impl ConfigFile {
         self.made_ids = std::mem::take(&mut config.made_ids);
         if Fixed::of(&config) != self.fixed {
             tracing::warn!(
-                "listen, operations_listen, allowed_hosts or [sts] differ from those at the start: they are taken over at the next start"
+                "listen, operations_listen, allowed_hosts, [sts] or [state] sessions differ from those at the start: they are taken over at the next start"
             );
         }
         // The file's tasks are checked against each other already; the registry holds no others.
