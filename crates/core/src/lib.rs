@@ -6,6 +6,8 @@
 //! The way of a request: [`Registry::authenticate`] → [`Task`] → [`SessionCache::get`] → [`Session`].
 //! The way of a refresh: [`SessionCache::sweep`] → [`SessionCell`](session::cell::SessionCell) → [`AssumeRole`].
 
+#![forbid(unsafe_code)]
+
 mod budget;
 mod clock;
 mod grammar;

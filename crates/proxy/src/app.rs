@@ -21,6 +21,7 @@ use crate::aws::{Base, Sts, points_at_itself};
 use crate::config::State;
 use crate::config::{Config, DEFAULT_PORT};
 use crate::failure::{Exit, Failure};
+use crate::handover::Sockets;
 use crate::http::credentials::Endpoint;
 use crate::http::guard::AllowedHosts;
 use crate::http::operations::Operations;
@@ -90,12 +91,17 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Registers the tasks and binds the addresses of a configuration.
+    /// Registers the tasks and binds the addresses of a configuration; sockets that were passed take their place.
     ///
     /// # Errors
     /// A task that contradicts another one, an address that cannot be bound, an environment that has the proxy ask itself for its
     /// own credentials. Nothing is left bound then.
-    pub fn start(config: Config, base: Base, environment: &HashMap<String, String>) -> Result<Self, Failure> {
+    pub fn start(
+        config: Config,
+        base: Base,
+        environment: &HashMap<String, String>,
+        mut passed: Sockets,
+    ) -> Result<Self, Failure> {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -105,7 +111,10 @@ impl Proxy {
                 .register(Registration::configured(task))
                 .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
         }
-        let listeners = Listeners::bind(&config.listen)?;
+        let listeners = match passed.take_endpoint()? {
+            Some(listeners) => Listeners(listeners),
+            None => Listeners::bind(&config.listen)?,
+        };
         if matches!(base, Base::Chain)
             && let Some(reason) = points_at_itself(environment, &listeners.addresses(), &registry)
         {
@@ -129,13 +138,17 @@ impl Proxy {
             }),
         );
         #[cfg(unix)]
-        let admin = match &config.admin {
-            Some(admin) => {
-                let state = config.state.dir.as_deref().unwrap_or(Path::new(State::DIR));
-                let (registry, sessions) = (Arc::clone(&registry), Arc::clone(&sessions));
-                Some(crate::admin::start(admin, state, registry, sessions, listeners.addresses())?)
-            }
-            None => None,
+        let admin = {
+            let state = config.state.dir.as_deref().unwrap_or(Path::new(State::DIR));
+            let (registry, sessions) = (Arc::clone(&registry), Arc::clone(&sessions));
+            crate::admin::start(
+                config.admin.as_ref(),
+                passed.admin.take(),
+                state,
+                registry,
+                sessions,
+                listeners.addresses(),
+            )?
         };
         #[cfg(unix)]
         let registrations = admin.as_ref().map(|(_, api)| Arc::clone(&api.registrations));
@@ -146,7 +159,11 @@ impl Proxy {
             IpAddr::V6(ip) => format!("[{ip}]"),
         });
         let hosts = AllowedHosts::with(own.chain(config.allowed_hosts));
-        let operations = match config.operations_listen.map(bind).transpose()? {
+        let operations = match passed.take_operations()? {
+            Some(bound) => Some(bound),
+            None => config.operations_listen.map(bind).transpose()?,
+        };
+        let operations = match operations {
             Some((address, listener)) => {
                 let (sessions, metrics) = (Arc::clone(&sessions), Arc::clone(&metrics));
                 Some((

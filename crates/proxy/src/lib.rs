@@ -12,6 +12,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod failure;
+pub mod handover;
 pub mod http;
 pub mod launch;
 pub mod metrics;

@@ -33,19 +33,28 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// Where the admin socket is where nobody says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/taskcreds/admin.sock";
 
-/// Binds the socket and takes over what was registered over it before.
+/// Binds the socket, or takes the one that was passed, and takes over what was registered over it before. `None` where there is neither.
 ///
 /// # Errors
 /// The place of the socket or the state folder cannot be used.
 pub fn start(
-    admin: &config::Admin,
+    admin: Option<&config::Admin>,
+    passed: Option<std::os::unix::net::UnixListener>,
     state: &Path,
     registry: Arc<Registry>,
     sessions: Arc<SessionCache>,
     addresses: Vec<SocketAddr>,
-) -> Result<(AdminSocket, Arc<Api>), Failure> {
+) -> Result<Option<(AdminSocket, Arc<Api>)>, Failure> {
+    if admin.is_none() && passed.is_none() {
+        return Ok(None);
+    }
     let (store, kept) = Store::open(state)?;
-    let socket = AdminSocket::bind(admin)?;
+    let rules = admin.map(|admin| admin.rules.clone()).unwrap_or_default();
+    let socket = match (passed, admin) {
+        (Some(listener), _) => AdminSocket::adopt(listener, rules)?,
+        (None, Some(admin)) => AdminSocket::bind(admin)?,
+        (None, None) => return Ok(None),
+    };
     let registrations = Arc::new(Registrations::restore(registry, Arc::clone(&sessions), store, kept));
-    Ok((socket, Arc::new(Api { registrations, sessions, addresses })))
+    Ok(Some((socket, Arc::new(Api { registrations, sessions, addresses }))))
 }

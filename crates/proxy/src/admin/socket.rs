@@ -74,6 +74,18 @@ impl AdminSocket {
         Ok(Self { listener, rules: admin.rules.clone().into(), own_uid, made: Some((path.clone(), inode)) })
     }
 
+    /// Takes a socket that somebody else has bound, and who may connect with it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn adopt(listener: std::os::unix::net::UnixListener, rules: Vec<Rule>) -> Result<Self, Failure> {
+        let adopted = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
+        let listener =
+            adopted.map_err(|error| Failure::software("cannot use the admin socket that was passed", error))?;
+        tracing::info!("the admin socket was passed, which takes the place of a configured one");
+        Ok(Self { listener, rules: rules.into(), own_uid: rustix::process::geteuid().as_raw(), made: None })
+    }
+
     /// Answers requests until told to stop; then finishes what is under way, for at most five seconds.
     pub async fn run(self, api: Arc<Api>, stop: CancellationToken) {
         let (connections, room) = (TaskTracker::new(), Arc::new(Semaphore::new(MOST_CONNECTIONS)));

@@ -14,6 +14,7 @@ use crate::aws::{Base, own_region_name};
 use crate::cli;
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
+use crate::handover::Sockets;
 use crate::http::is_local;
 use crate::launch::{self, Launch, Surroundings, default_profiles};
 
@@ -67,7 +68,7 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
         let region = region.or_else(|| Some(own_task::DEFAULT_REGION.to_owned()));
         (base, Surroundings { region, embedded_sts: Some(endpoint) })
     };
-    let proxy = Proxy::start(config, base, environment)?;
+    let proxy = Proxy::start(config, base, environment, Sockets::default())?;
     let addresses = proxy.addresses();
     let folder = launch::private_folder()?;
     say_listening(&addresses);

@@ -22,6 +22,7 @@ use crate::aws::{Base, own_region_name};
 use crate::cli;
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
+use crate::handover::Sockets;
 use crate::http::credentials::Endpoint;
 use crate::launch::{self, Launch, Surroundings, default_profiles};
 
@@ -53,7 +54,8 @@ pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>)
         (Base::Chain, Surroundings { region, embedded_sts: None })
     };
     let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-    let proxy = Proxy::start(Config { listen, tasks: vec![task], ..Config::default() }, base, environment)?;
+    let proxy =
+        Proxy::start(Config { listen, tasks: vec![task], ..Config::default() }, base, environment, Sockets::default())?;
     let (addresses, endpoint) = (proxy.addresses(), Arc::clone(proxy.endpoint()));
     let running = tokio::spawn(proxy.run(stop.clone()));
     tokio::select! {

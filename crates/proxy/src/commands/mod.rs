@@ -25,6 +25,7 @@ use self::signals::Signals;
 use crate::app::Proxy;
 use crate::cli::{Cli, Command};
 use crate::failure::{Exit, Failure};
+use crate::handover::Inherited;
 use crate::telemetry::{self, LogLevel};
 
 /// Runs a command to its end.
@@ -43,7 +44,11 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     match cli.command {
-        Command::Serve(flags) => runtime()?.block_on(serve::run(flags, &environment)),
+        Command::Serve(flags) => {
+            // Before the runtime opens descriptors of its own.
+            let inherited = Inherited::take(&environment)?;
+            runtime()?.block_on(serve::run(flags, &environment, inherited))
+        }
         Command::Dev(flags) => runtime()?.block_on(dev::run(flags, &environment)),
         Command::Exec(flags) => runtime()?.block_on(exec::run(flags, &environment)),
         Command::Check(flags) => runtime()?.block_on(check::run(flags)),

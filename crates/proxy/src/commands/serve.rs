@@ -17,6 +17,7 @@ use crate::aws::Base;
 use crate::cli;
 use crate::config::{Admin, Config, ConfigError, MadeId, State};
 use crate::failure::Failure;
+use crate::handover::{Handover, Inherited};
 use crate::http::credentials::Endpoint;
 use crate::launch;
 use crate::stamp::Stamp;
@@ -25,7 +26,11 @@ use crate::stamp::Stamp;
 /// editors and Kubernetes do, is seen like one that is written.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(flags: cli::Serve, environment: &HashMap<String, String>) -> Result<ExitCode, Failure> {
+pub(super) async fn run(
+    flags: cli::Serve,
+    environment: &HashMap<String, String>,
+    inherited: Inherited,
+) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
     // Before the file is read, so that no change is missed.
     let seen = flags.config.as_deref().and_then(Stamp::of);
@@ -47,7 +52,10 @@ pub(super) async fn run(flags: cli::Serve, environment: &HashMap<String, String>
     config.state.dir = flags.state_dir.or(config.state.dir).or(given);
     let admin_socket = config.admin.as_ref().map(|admin| admin.socket.display().to_string());
     let made_ids = std::mem::take(&mut config.made_ids);
-    let proxy = Proxy::start(config, Base::Chain, environment)?;
+    let (mut handover, sockets) = Handover::open(config.state.sessions, environment, inherited)?;
+    let proxy = Proxy::start(config, Base::Chain, environment, sockets)?;
+    let endpoint = Arc::clone(proxy.endpoint());
+    handover.resume(&endpoint.registry, &endpoint.sessions);
     let addresses = proxy.addresses();
     say_listening(&addresses);
     if let Some(address) = proxy.operations_address() {
@@ -57,7 +65,9 @@ pub(super) async fn run(flags: cli::Serve, environment: &HashMap<String, String>
         say(format!("admin socket at {socket}"));
     }
     say_made(&made_ids, &addresses);
-    let endpoint = Arc::clone(proxy.endpoint());
+    handover.ready();
+    let (stopping, last_answer) = (handover.stopping(), CancellationToken::new());
+    let keeping = tokio::spawn(handover.run(Arc::clone(&endpoint.sessions), last_answer.clone()));
     let mut file = flags.config.map(|path| ConfigFile { path, seen, made_ids, fixed, addresses, endpoint });
 
     let stop = CancellationToken::new();
@@ -75,6 +85,7 @@ pub(super) async fn run(flags: cli::Serve, environment: &HashMap<String, String>
                 },
                 Request::Stop => {
                     tracing::info!("stopping");
+                    stopping();
                     stop.cancel();
                     running.await;
                     break;
@@ -87,6 +98,8 @@ pub(super) async fn run(flags: cli::Serve, environment: &HashMap<String, String>
             }
         }
     }
+    last_answer.cancel();
+    keeping.await.map_err(|error| Failure::software("cannot keep the sessions", error))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -25,6 +25,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use taskcreds_core::Arrival;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -40,6 +41,8 @@ pub(crate) const MAX_HEADERS: usize = 64;
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// How long answers under way may take after the stop.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
+/// How long after the stop a new connection may take to send its first request.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// Where `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` is resolved to by every SDK.
 pub const LINK_LOCAL: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 2);
 
@@ -140,7 +143,9 @@ async fn connection(stream: TcpStream, peer: SocketAddr, endpoint: Arc<impl Answ
     let connected = Connected { peer, arrival: arrival(&stream) };
     let answering = Arc::new(AtomicBool::new(false));
     let stream = Stream::new(stream, Arc::clone(&answering));
+    let begun = Notify::new();
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
+        begun.notify_one();
         answering.store(true, Ordering::Relaxed);
         let (parts, _) = request.into_parts();
         let endpoint = &endpoint;
@@ -154,7 +159,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, endpoint: Arc<impl Answ
         .serve_connection(stream, service);
     let outcome = tokio::select! {
         outcome = &mut connection => outcome,
-        () = stop.cancelled() => {
+        () = stopped(&stop, &begun) => {
             std::pin::Pin::new(&mut connection).graceful_shutdown();
             (&mut connection).await
         }
@@ -167,6 +172,13 @@ async fn connection(stream: TcpStream, peer: SocketAddr, endpoint: Arc<impl Answ
             connection.into_parts().io.refuse().await;
         }
     }
+}
+
+/// Waits for the stop. hyper closes a connection on which nothing was read yet; one that was just accepted has its first request on
+/// the way, and whoever sent it would have been answered by the next process.
+async fn stopped(stop: &CancellationToken, begun: &Notify) {
+    stop.cancelled().await;
+    let _ = tokio::time::timeout(FIRST_REQUEST, begun.notified()).await;
 }
 
 /// Told from the destination of the connection, the original one where the packets were redirected.

@@ -184,6 +184,22 @@ fn a_request_under_way_is_answered_before_the_end() {
 }
 
 #[test]
+fn a_connection_that_was_accepted_a_moment_before_the_end_is_answered() {
+    let (sts, task) = (Sts::new(), Task::new("web"));
+    let serve = rig::serve(Config::new(std::slice::from_ref(&task))).envs(sts.environment()).spawn();
+    let address = serve.address();
+    let mut early = Connection::open(address);
+    // Accepted after it and answered, so the early one is accepted.
+    assert_eq!(get(address, &task.path()).status, 200);
+    serve.signal(rustix::process::Signal::TERM);
+    serve.logs("stopping");
+    assert_eq!(early.send(request(address, &task.path(), None)).answer().status, 200);
+    let start = Instant::now();
+    assert_eq!(serve.wait().code(), 0);
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+#[test]
 fn dev_listens_on_local_addresses_only() {
     let ended = rig::dev().args("--listen 192.0.2.1:0").run();
     assert_eq!(ended.code(), 64);

@@ -44,6 +44,11 @@ impl Gate {
         self.open.send_replace(true);
     }
 
+    /// Takes what will come and gives nothing back.
+    pub(crate) fn close(&self) {
+        self.open.send_replace(false);
+    }
+
     /// How many connections have come.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)

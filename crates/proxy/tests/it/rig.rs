@@ -8,12 +8,14 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
+use command_fds::{CommandFdExt, FdMapping};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -154,11 +156,17 @@ impl Start {
     }
 
     /// In a namespace.
-    pub(crate) fn inside(mut self, netns: &Netns) -> Self {
-        let mut inside = clean(netns.command(self.command.get_program()), self.home.path());
-        inside.args(self.command.get_args());
-        inside.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        self.command = inside;
+    pub(crate) fn inside(self, netns: &Netns) -> Self {
+        let inside = netns.command(self.command.get_program());
+        self.under(inside)
+    }
+
+    /// Started by another program, which becomes this one and which the command line names already.
+    pub(crate) fn under(mut self, outer: Command) -> Self {
+        let mut outer = clean(outer, self.home.path());
+        outer.args(self.command.get_args());
+        outer.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        self.command = outer;
         self
     }
 
@@ -166,6 +174,18 @@ impl Start {
     pub(crate) fn as_user(mut self, uid: u32, gid: u32) -> Self {
         self.command.uid(uid).gid(gid);
         self
+    }
+
+    /// With these descriptors under these names, at 3 and up, as a service manager passes them (sd_listen_fds(3)).
+    pub(crate) fn passing(self, named: impl IntoIterator<Item = (String, OwnedFd)>) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "LISTEN_PID=$$ exec \"$@\"", "sh"]).arg(self.command.get_program());
+        let (names, descriptors): (Vec<_>, Vec<_>) = named.into_iter().unzip();
+        let count = descriptors.len().to_string();
+        let mut start = self.under(shell).env("LISTEN_FDS", count).env("LISTEN_FDNAMES", names.join(":"));
+        let mappings = descriptors.into_iter().zip(3..).map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd });
+        start.command.fd_mappings(mappings.collect()).unwrap();
+        start
     }
 
     /// Starts it.
@@ -260,6 +280,12 @@ impl Process {
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Kills it, which it cannot see coming.
+    pub(crate) fn kill(self) {
+        self.signal(Signal::KILL);
+        self.wait();
     }
 
     /// Waits for it to end by itself.

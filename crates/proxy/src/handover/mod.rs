@@ -1,0 +1,177 @@
+//! What one process leaves to the next: the sessions and the listening sockets, so that nobody notices a restart.
+//!
+//! What it guarantees: a session goes on only for the task that it was made for (`snapshot`), and nobody but this user and the
+//! service manager could have seen or changed it (`memory`, `runtime_dir`); what cannot be read costs a warning and STS calls, never
+//! the start.
+//!
+//! Level-triggered, like the sweep: every few seconds what there is to keep is compared with what was kept last. A load, a
+//! revocation, a rotation and the end of a session are one case.
+
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
+#[cfg(target_os = "linux")]
+mod inherited;
+#[cfg(target_os = "linux")]
+mod memory;
+#[cfg(target_os = "linux")]
+mod place;
+#[cfg(target_os = "linux")]
+mod runtime_dir;
+#[cfg(target_os = "linux")]
+mod service_manager;
+mod snapshot;
+mod sockets;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use taskcreds_core::{Kept, LeaseId, Registry, SessionCache, Task};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+#[cfg(not(target_os = "linux"))]
+pub use self::elsewhere::Inherited;
+#[cfg(not(target_os = "linux"))]
+use self::elsewhere::{Found, Place, ServiceManager};
+#[cfg(target_os = "linux")]
+pub use self::inherited::Inherited;
+#[cfg(target_os = "linux")]
+use self::place::{Found, Place};
+#[cfg(target_os = "linux")]
+use self::service_manager::ServiceManager;
+use self::snapshot::Snapshot;
+pub use self::sockets::Sockets;
+use crate::config::KeepSessions;
+use crate::failure::Failure;
+
+/// How often is looked for what has changed: a session is kept within five seconds of its load.
+const KEEP_EVERY: Duration = Duration::from_secs(4);
+
+/// Which sessions there are, told apart by what every load sets anew.
+type Contents = HashMap<LeaseId, (SystemTime, SystemTime)>;
+
+/// The way of the sessions from process to process.
+pub(crate) struct Handover {
+    manager: Option<Arc<ServiceManager>>,
+    place: Place,
+    /// What the process before has left.
+    left: Option<Snapshot>,
+    /// What was kept last; `None` when that is not known.
+    kept: Option<Contents>,
+    generation: u64,
+    is_failing: bool,
+}
+
+impl Handover {
+    /// Opens the place where sessions are kept and reads what the process before has left there.
+    ///
+    /// # Errors
+    /// There is no folder in memory that is this user's alone, and one is asked for.
+    pub(crate) fn open(
+        keep: KeepSessions,
+        environment: &HashMap<String, String>,
+        inherited: Inherited,
+    ) -> Result<(Self, Sockets), Failure> {
+        let Inherited { sockets, memories } = inherited;
+        let manager = ServiceManager::of(environment).unwrap_or_else(|error| {
+            tracing::warn!(%error, "NOTIFY_SOCKET names no socket: the service manager is told nothing");
+            None
+        });
+        let manager = manager.map(Arc::new);
+        let (mut place, found) = Place::open(keep, manager.as_ref(), environment, memories)?;
+        let read = found.iter().filter_map(|found| Some((found, read(found)?)));
+        let newest = read.max_by_key(|(_, snapshot)| snapshot.generation);
+        place.chosen(newest.as_ref().map(|(found, _)| *found), &found);
+        let left = newest.map(|(_, snapshot)| snapshot);
+        let generation = left.as_ref().map_or(0, |left| left.generation);
+        // Where nothing was found, nothing is kept; what cannot be read is to be replaced.
+        let kept = found.is_empty().then(Contents::new);
+        Ok((Self { manager, place, left, kept, generation, is_failing: false }, sockets))
+    }
+
+    /// Goes on with the sessions that the process before has left, as far as their tasks are registered. Before anybody is answered.
+    pub(crate) fn resume(&mut self, registry: &Registry, sessions: &SessionCache) {
+        let Some(mut left) = self.left.take() else { return };
+        let (all, now) = (left.len(), SystemTime::now());
+        let tasks = registry.tasks();
+        let resumed = tasks.iter().filter(|task| left.take(task, now).is_some_and(|kept| sessions.resume(task, kept)));
+        let resumed = resumed.count();
+        // What was not taken over is to be kept no longer.
+        self.kept = (resumed == all).then(|| contents(&sessions.kept()));
+        tracing::info!(resumed, dropped = all - resumed, "sessions of the process before");
+    }
+
+    /// Tells the service manager that the program listens.
+    pub(crate) fn ready(&self) {
+        if let Some(manager) = &self.manager {
+            manager.ready();
+        }
+    }
+
+    /// What tells the service manager that the program is about to end.
+    pub(crate) fn stopping(&self) -> impl FnOnce() + use<> {
+        let manager = self.manager.clone();
+        move || {
+            if let Some(manager) = manager {
+                manager.stopping();
+            }
+        }
+    }
+
+    /// Keeps the sessions for the next process, until the last answer is given.
+    pub(crate) async fn run(mut self, sessions: Arc<SessionCache>, last_answer: CancellationToken) {
+        if matches!(self.place, Place::Nowhere) {
+            return;
+        }
+        let mut tick = tokio::time::interval(KEEP_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while last_answer.run_until_cancelled(tick.tick()).await.is_some() {
+            self.keep(&sessions).await;
+        }
+        self.keep(&sessions).await;
+    }
+
+    /// Keeps the sessions as they are now, if they are not what was kept last.
+    async fn keep(&mut self, sessions: &SessionCache) {
+        let kept = sessions.kept();
+        let contents = contents(&kept);
+        if self.kept.as_ref() == Some(&contents) {
+            return;
+        }
+        let now = SystemTime::now();
+        // Higher than any before, whatever was done to the clock.
+        let generation = snapshot::since_1970(now).max(self.generation.saturating_add(1));
+        let count = kept.len();
+        let bytes = move || snapshot::write(&kept, generation, now).map_err(io::Error::from);
+        match self.place.write(bytes).await {
+            Ok(()) => {
+                (self.kept, self.generation, self.is_failing) = (Some(contents), generation, false);
+                tracing::debug!(sessions = count, "kept for the next process");
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    tracing::warn!(%error, "the sessions cannot be kept for the next process; trying again until it goes");
+                }
+            }
+        }
+    }
+}
+
+fn contents(kept: &[(Arc<Task>, Kept)]) -> Contents {
+    kept.iter().map(|(task, kept)| (task.lease().id(), (kept.refresh_at, kept.ends_at))).collect()
+}
+
+/// What was left, or one warning.
+fn read(found: &Found) -> Option<Snapshot> {
+    let why = match &found.bytes {
+        Ok(bytes) => match Snapshot::read(bytes) {
+            Ok(snapshot) => return Some(snapshot),
+            Err(why) => why.to_string(),
+        },
+        Err(error) => error.to_string(),
+    };
+    tracing::warn!("the sessions of the process before are not gone on with, and are loaded anew: {why}");
+    None
+}

@@ -1,0 +1,260 @@
+//! The sessions go on without STS, and only for the tasks that they were made for.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{SealFlags, fcntl_get_seals};
+
+use super::{ALL_SEALS, Upstream, memory};
+use crate::http::get;
+use crate::rig::{self, until};
+use crate::supervisor::Supervisor;
+use crate::tasks::{Config, Task};
+
+/// A file of a configuration, to be written anew.
+fn rewrite(file: &Path, head: &str, tasks: &[Task]) {
+    let next = file.with_extension("next");
+    fs::copy(Config::with(head, tasks).file(), &next).unwrap();
+    fs::rename(next, file).unwrap();
+}
+
+fn contents(memory: &OwnedFd) -> Vec<u8> {
+    fs::read(format!("/proc/self/fd/{}", memory.as_raw_fd())).unwrap()
+}
+
+/// How many sessions are in each memory that is kept.
+fn counts(supervisor: &Supervisor) -> Vec<usize> {
+    let count = |(_, memory): (String, OwnedFd)| {
+        let bytes = contents(&memory);
+        let json: serde_json::Value =
+            serde_json::from_slice(bytes.split(|byte| *byte == b'\n').next().unwrap()).unwrap();
+        json.get("sessions").unwrap().as_array().unwrap().len()
+    };
+    supervisor.kept().into_iter().map(count).collect()
+}
+
+#[test]
+fn after_a_restart_with_sts_down_the_next_read_is_200_byte_for_byte_and_makes_no_sts_call() {
+    let (upstream, supervisor, task) = (Upstream::new(), Supervisor::new(), Task::with_token("web"));
+    let config = Config::new(std::slice::from_ref(&task));
+    let read = |address| crate::http::get_with_token(address, &task.path(), task.token.as_deref().unwrap());
+
+    let first = supervisor.start(upstream.serve(&config.file()), []).spawn();
+    let before = read(first.address());
+    assert_eq!(before.status, 200);
+    assert_eq!(first.end().code(), 0);
+    let told = supervisor.told();
+    assert_eq!(told, ["READY=1", "STOPPING=1", "FDSTORE=1\nFDNAME=sessions-a", "FDSTOREREMOVE=1\nFDNAME=sessions-b"]);
+    let seals = fcntl_get_seals(&supervisor.kept()[0].1).unwrap();
+    assert!(seals.contains(ALL_SEALS), "{seals:?}");
+
+    upstream.gate.close();
+    let connections = upstream.gate.connections();
+    for _ in 0..2 {
+        let next = supervisor.start(upstream.serve(&config.file()), []).spawn();
+        let after = read(next.address());
+        assert_eq!((after.status, &after.body), (200, &before.body));
+        assert!(next.logs("resumed=1").contains("dropped=0"));
+        assert_eq!(next.end().code(), 0);
+        // Nothing has changed, so nothing was written, and what is there is still there.
+        assert_eq!(supervisor.told(), ["READY=1", "STOPPING=1"]);
+        assert_eq!(supervisor.names(), ["sessions-a"]);
+    }
+    assert_eq!(upstream.gate.connections(), connections, "STS was asked");
+    assert_eq!(upstream.sts.assume_role_calls().len(), 1);
+}
+
+#[test]
+fn a_process_that_is_killed_six_seconds_after_a_load_leaves_its_session() {
+    let (upstream, supervisor, task) = (Upstream::new(), Supervisor::new(), Task::new("web"));
+    let config = Config::new(std::slice::from_ref(&task));
+    let first = supervisor.start(upstream.serve(&config.file()), []).spawn();
+    let before = get(first.address(), &task.path());
+    let loaded_at = Instant::now();
+    supervisor.until_told("FDSTOREREMOVE=1\nFDNAME=sessions-b");
+    assert!(loaded_at.elapsed() < Duration::from_secs(6), "kept after {:?}", loaded_at.elapsed());
+    first.kill();
+
+    upstream.gate.close();
+    let next = supervisor.start(upstream.serve(&config.file()), []).spawn();
+    assert_eq!(get(next.address(), &task.path()).body, before.body);
+    assert_eq!(upstream.sts.assume_role_calls().len(), 1);
+}
+
+#[test]
+fn the_sessions_of_a_changed_role_and_of_a_removed_task_do_not_go_on() {
+    let (upstream, supervisor) = (Upstream::new(), Supervisor::new());
+    let [kept, changed, gone] = ["kept", "changed", "gone"].map(Task::new);
+    let config = Config::new(&[kept.clone(), changed.clone(), gone.clone()]);
+    let first = supervisor.start(upstream.serve(&config.file()), []).spawn();
+    for task in [&kept, &changed, &gone] {
+        assert_eq!(get(first.address(), &task.path()).status, 200);
+    }
+    first.end();
+
+    upstream.gate.close();
+    let mut another = changed.clone();
+    another.role = "another".to_owned();
+    rewrite(&config.file(), "", &[kept.clone(), another.clone()]);
+    let second = supervisor.start(upstream.serve(&config.file()), []).spawn();
+    assert!(second.logs("resumed=1").contains("dropped=2"));
+    assert_eq!(get(second.address(), &kept.path()).status, 200);
+    assert_eq!(get(second.address(), &another.path()).status, 503);
+    assert_eq!(get(second.address(), &gone.path()).status, 400);
+    // What was dropped is kept no longer: not even what is registered again as it was.
+    second.end();
+    rewrite(&config.file(), "", &[kept, gone.clone()]);
+    let third = supervisor.start(upstream.serve(&config.file()), []).spawn();
+    third.logs("resumed=1");
+    assert_eq!(get(third.address(), &gone.path()).status, 503);
+}
+
+#[test]
+fn a_task_that_was_revoked_while_the_proxy_ran_has_no_session_after_a_kill() {
+    let (upstream, supervisor) = (Upstream::new(), Supervisor::new());
+    let [kept, gone] = ["kept", "gone"].map(Task::new);
+    let config = Config::new(&[kept.clone(), gone.clone()]);
+    let first = supervisor.start(upstream.serve(&config.file()), []).spawn();
+    for task in [&kept, &gone] {
+        assert_eq!(get(first.address(), &task.path()).status, 200);
+    }
+    until("both are kept", || counts(&supervisor) == [2]);
+    rewrite(&config.file(), "", std::slice::from_ref(&kept));
+    first.logs("configuration reloaded");
+    until("the one is kept", || counts(&supervisor) == [1]);
+    first.kill();
+
+    upstream.gate.close();
+    rewrite(&config.file(), "", &[kept.clone(), gone.clone()]);
+    let next = supervisor.start(upstream.serve(&config.file()), []).spawn();
+    next.logs("resumed=1");
+    assert_eq!(get(next.address(), &kept.path()).status, 200);
+    assert_eq!(get(next.address(), &gone.path()).status, 503);
+}
+
+#[test]
+fn of_two_memories_the_newer_counts_whichever_its_name() {
+    let (upstream, supervisor) = (Upstream::new(), Supervisor::new());
+    let [early, late] = ["early", "late"].map(Task::new);
+    let config = Config::new(std::slice::from_ref(&early));
+    let first = supervisor.start(upstream.serve(&config.file()), []).spawn();
+    assert_eq!(get(first.address(), &early.path()).status, 200);
+    until("the first is kept", || supervisor.names() == ["sessions-a"] && counts(&supervisor) == [1]);
+    let (_, older) = supervisor.kept().remove(0);
+    rewrite(&config.file(), "", &[early.clone(), late.clone()]);
+    until("the second task", || get(first.address(), &late.path()).status == 200);
+    until("both are kept", || supervisor.names() == ["sessions-b"] && counts(&supervisor) == [2]);
+    let (_, newer) = supervisor.kept().remove(0);
+    first.kill();
+
+    upstream.gate.close();
+    for names in [["sessions-a", "sessions-b"], ["sessions-b", "sessions-a"]] {
+        // As it is when a process was killed between storing the one and removing the other.
+        let supervisor = Supervisor::new();
+        for (name, memory) in names.into_iter().zip([&older, &newer]) {
+            supervisor.keep(name, memory.try_clone().unwrap());
+        }
+        let next = supervisor.start(upstream.serve(&config.file()), []).spawn();
+        for task in [&early, &late] {
+            assert_eq!(get(next.address(), &task.path()).status, 200);
+        }
+        assert_eq!(next.end().code(), 0);
+        assert_eq!(supervisor.told()[0], format!("FDSTOREREMOVE=1\nFDNAME={}", names[0]));
+        assert_eq!(supervisor.names(), [names[1]]);
+    }
+}
+
+#[test]
+fn a_memory_that_is_not_sealed_or_no_snapshot_costs_a_warning_and_an_sts_call() {
+    let (upstream, supervisor, task) = (Upstream::new(), Supervisor::new(), Task::new("web"));
+    let config = Config::new(std::slice::from_ref(&task));
+    let first = supervisor.start(upstream.serve(&config.file()), []).spawn();
+    assert_eq!(get(first.address(), &task.path()).status, 200);
+    first.end();
+    until("it is kept", || supervisor.names().len() == 1);
+    let (_, good) = supervisor.kept().remove(0);
+    let bytes = contents(&good);
+
+    let supervisor = Supervisor::new();
+    supervisor.keep("sessions-a", memory(&bytes, SealFlags::WRITE));
+    supervisor.keep("sessions-b", memory(&[0x80; 1000], ALL_SEALS));
+    let next = supervisor.start(upstream.serve(&config.file()), []).spawn();
+    assert_eq!(get(next.address(), &task.path()).status, 200);
+    assert_eq!(upstream.sts.assume_role_calls().len(), 2);
+    let log = next.end().stderr;
+    assert_eq!(log.matches("are not gone on with").count(), 2, "{log}");
+    assert!(log.contains("not sealed") && log.contains("not whole"), "{log}");
+    assert_eq!(supervisor.told()[..2], ["a", "b"].map(|name| format!("FDSTOREREMOVE=1\nFDNAME=sessions-{name}")));
+    assert_eq!(supervisor.names().len(), 1, "they are replaced");
+}
+
+#[test]
+fn sessions_off_keeps_nothing_and_has_removed_what_was_kept() {
+    let (upstream, supervisor, task) = (Upstream::new(), Supervisor::new(), Task::new("web"));
+    let config = Config::new(std::slice::from_ref(&task));
+    let first = supervisor.start(upstream.serve(&config.file()), []).spawn();
+    assert_eq!(get(first.address(), &task.path()).status, 200);
+    first.end();
+    until("it is kept", || supervisor.names().len() == 1);
+
+    rewrite(&config.file(), "[state]\nsessions = \"off\"\n", std::slice::from_ref(&task));
+    let next = supervisor.start(upstream.serve(&config.file()), []).spawn();
+    assert_eq!(get(next.address(), &task.path()).status, 200);
+    assert_eq!(upstream.sts.assume_role_calls().len(), 2);
+    next.end();
+    supervisor.told();
+    assert!(supervisor.names().is_empty());
+}
+
+#[test]
+fn in_a_runtime_folder_the_sessions_go_on_without_a_service_manager() {
+    let (upstream, task) = (Upstream::new(), Task::new("web"));
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (runtime, file) = (folder.path().join("taskcreds"), folder.path().join("taskcreds/sessions"));
+    let config = Config::with("[state]\nsessions = \"runtime-dir\"\n", std::slice::from_ref(&task));
+    let start = || upstream.serve(&config.file()).env("RUNTIME_DIRECTORY", &runtime);
+    let first = start().spawn();
+    let before = get(first.address(), &task.path());
+    until("it is kept", || file.exists());
+    first.kill();
+    let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+    assert_eq!((mode(&runtime), mode(&file)), (0o700, 0o600));
+
+    upstream.gate.close();
+    for _ in 0..2 {
+        let next = start().spawn();
+        assert_eq!(get(next.address(), &task.path()).body, before.body);
+        assert_eq!(next.end().code(), 0);
+    }
+    assert_eq!(upstream.sts.assume_role_calls().len(), 1);
+
+    // What others could have read or written is not taken.
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let next = start().spawn();
+    assert_eq!(get(next.address(), &task.path()).status, 503);
+    assert!(next.end().stderr.contains("the file is not this user's alone"));
+
+    // Set back, the file does not stay behind.
+    fs::write(&file, "left over").unwrap();
+    rewrite(&config.file(), "", std::slice::from_ref(&task));
+    let last = start().spawn();
+    last.says("listening on ");
+    assert!(!file.exists());
+    last.end();
+    assert!(!file.exists(), "without a service manager nothing is kept");
+}
+
+#[test]
+fn a_runtime_folder_on_a_disk_is_refused() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let config = Config::with("[state]\nsessions = \"runtime-dir\"\n", &[Task::new("web")]);
+    let start = rig::taskcreds("serve").arg("--config").arg(config.file()).args("--listen 127.0.0.1:0");
+    let ended = start.env("RUNTIME_DIRECTORY", folder.path()).run();
+    assert_eq!((ended.code(), ended.stdout.as_str()), (64, ""));
+    assert!(ended.stderr.contains("is not on tmpfs"), "{}", ended.stderr);
+}
