@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -19,6 +19,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use zeroize::Zeroizing;
 
 use super::api::{Api, Reply, refused};
 use super::error::AdminError;
@@ -31,6 +32,8 @@ use crate::http::{self as endpoint, error};
 
 /// Connections at a time. Others wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 64;
+/// How much of a body that is too long is read.
+const MOST_READ: usize = 16 * MAX_BODY;
 
 /// The bound socket.
 pub struct AdminSocket {
@@ -203,10 +206,10 @@ async fn connection(stream: UnixStream, api: Arc<Api>, peer: Result<Peer, AdminE
 
 async fn answer(request: Request<Incoming>, api: Arc<Api>, peer: Arc<Result<Peer, AdminError>>) -> Reply {
     let (head, body) = request.into_parts();
-    let body = match tokio::time::timeout(DEADLINE, Limited::new(body, MAX_BODY).collect()).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => return refused(&AdminError::TooLarge),
-        Ok(Err(_)) | Err(_) => return refused(&AdminError::TooSlow),
+    let body = match tokio::time::timeout(DEADLINE, whole(body)).await {
+        Ok(Some(Some(body))) => body,
+        Ok(Some(None)) => return refused(&AdminError::TooLarge),
+        Ok(None) | Err(_) => return refused(&AdminError::TooSlow),
     };
     let changing = tokio::task::spawn_blocking(move || match &*peer {
         Ok(peer) => api.answer(peer, &head.method, head.uri.path(), head.uri.query().unwrap_or_default(), &body),
@@ -217,6 +220,23 @@ async fn answer(request: Request<Incoming>, api: Arc<Api>, peer: Arc<Result<Peer
         Err(error) => refused(error),
     });
     changing.await.unwrap_or_else(|_| refused(&AdminError::Internal))
+}
+
+/// The whole body, or `None` within if it is too long; `None` if it has not come. A client that sends too much reads no answer before it has
+/// sent all, so some of what is too much is read and forgotten.
+async fn whole(mut body: Incoming) -> Option<Option<Zeroizing<Vec<u8>>>> {
+    // Never grown, so that no half of a token stays behind in memory.
+    let (mut read, mut length) = (Zeroizing::new(Vec::with_capacity(MAX_BODY)), 0);
+    while let Some(frame) = body.frame().await {
+        let Ok(more) = frame.ok()?.into_data() else { continue };
+        length += more.len();
+        if length <= MAX_BODY {
+            read.extend_from_slice(&more);
+        } else if length > MOST_READ {
+            break;
+        }
+    }
+    Some((length <= MAX_BODY).then_some(read))
 }
 
 fn response((status, body): Reply) -> Response<Full<Bytes>> {
