@@ -184,9 +184,6 @@ pub struct TaskView {
     /// The execution role, where the task has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution: Option<RoleView>,
-    /// The token that readers send as `Authorization`; told when it is made and when the same registration is asked for again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token: Option<String>,
     /// Whether this request has registered something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<bool>,
@@ -222,6 +219,9 @@ pub struct RoleView {
     /// For `AWS_CONTAINER_CREDENTIALS_FULL_URI`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full_uri: Option<String>,
+    /// The token that readers of this role send as `Authorization`, a secret: told like the id, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
 }
 
 /// Tasks, in the order of their ARNs.
@@ -267,7 +267,6 @@ impl Api {
     fn changed(&self, changed: &[Changed], warnings: Vec<String>) -> TaskView {
         let tasks: Vec<_> = changed.iter().map(|one| (&one.task, Some(&one.told))).collect();
         let mut view = self.view(&tasks);
-        view.token = changed.iter().find_map(|one| one.told.token.as_ref()).map(|token| token.expose().to_owned());
         view.created = Some(changed.iter().any(|one| one.is_new));
         view.warnings = warnings;
         view
@@ -310,6 +309,7 @@ impl Api {
             credentials_id: told.map(|told| told.id.expose().to_owned()),
             full_uri: path.as_ref().zip(address).map(|(path, address)| format!("http://{address}{path}")),
             relative_uri: path,
+            token: told.and_then(|told| told.token.as_ref()).map(|token| token.expose().to_owned()),
         }
     }
 }

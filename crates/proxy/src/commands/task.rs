@@ -115,7 +115,7 @@ fn say_opened(answer: &Bytes) -> Result<(), Failure> {
             say("# or, where 169.254.170.2 does not lead to this proxy:");
             say(format!("AWS_CONTAINER_CREDENTIALS_FULL_URI={full}"));
         }
-        if let Some(token) = &task.token {
+        if let Some(token) = &role.token {
             say(format!("AWS_CONTAINER_AUTHORIZATION_TOKEN={token}"));
         }
     }
