@@ -25,6 +25,7 @@ use crate::handover::Sockets;
 use crate::http::credentials::Endpoint;
 use crate::http::guard::AllowedHosts;
 use crate::http::operations::Operations;
+use crate::http::places::Places;
 use crate::metrics::Metrics;
 
 /// Bound sockets of the credentials endpoint.
@@ -205,17 +206,17 @@ impl Proxy {
     /// Listens first, then loads the sessions of all tasks and keeps them fresh; until told to stop. Returns when what was under
     /// way is finished.
     pub async fn run(self, stop: CancellationToken) {
-        let parts = TaskTracker::new();
+        let (parts, places) = (TaskTracker::new(), Places::of_this_process());
         #[cfg(unix)]
         if let Some((socket, api)) = self.admin {
             parts.spawn(socket.run(api, stop.clone()));
         }
         let Self { endpoint, listeners, operations, .. } = self;
         if let Some((_, listener, operations)) = operations {
-            parts.spawn(crate::http::run(listener, operations, stop.clone()));
+            parts.spawn(crate::http::run(listener, operations, Places::few(), stop.clone()));
         }
         for (_, listener) in listeners.0 {
-            parts.spawn(crate::http::run(listener, Arc::clone(&endpoint), stop.clone()));
+            parts.spawn(crate::http::run(listener, Arc::clone(&endpoint), Arc::clone(&places), stop.clone()));
         }
         for task in endpoint.registry.tasks() {
             endpoint.sessions.prefetch(&task);

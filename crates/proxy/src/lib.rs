@@ -13,6 +13,7 @@ pub mod commands;
 pub mod config;
 pub mod failure;
 pub mod handover;
+pub mod hardening;
 pub mod http;
 pub mod launch;
 pub mod metrics;

@@ -26,6 +26,7 @@ use crate::app::Proxy;
 use crate::cli::{Cli, Command};
 use crate::failure::{Exit, Failure};
 use crate::handover::Inherited;
+use crate::hardening;
 use crate::telemetry::{self, LogLevel};
 
 /// Runs a command to its end.
@@ -43,6 +44,11 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let environment: HashMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
+    hardening::apply(&environment)?;
+    #[cfg(unix)]
+    if matches!(cli.command, Command::Serve(_) | Command::Dev(_)) {
+        hardening::limits();
+    }
     match cli.command {
         Command::Serve(flags) => {
             // Before the runtime opens descriptors of its own.

@@ -7,6 +7,7 @@ pub mod credentials;
 pub mod error;
 pub mod guard;
 pub mod operations;
+pub mod places;
 pub(crate) mod stream;
 pub mod wire;
 
@@ -14,7 +15,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,7 +30,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use stream::Stream;
+use places::{Place, Places};
+use stream::{Answering, Stream};
 
 /// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 4096;
@@ -109,7 +111,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Answers requests on one listener until told to stop; then finishes what is under way, for at most five seconds.
-pub async fn run(listener: TcpListener, endpoint: Arc<impl Answer>, stop: CancellationToken) {
+pub async fn run(listener: TcpListener, endpoint: Arc<impl Answer>, places: Arc<Places>, stop: CancellationToken) {
     let connections = TaskTracker::new();
     let mut is_failing = false;
     loop {
@@ -121,7 +123,11 @@ pub async fn run(listener: TcpListener, endpoint: Arc<impl Answer>, stop: Cancel
         match accepted {
             Ok((stream, peer)) => {
                 is_failing = false;
-                connections.spawn(connection(stream, peer, Arc::clone(&endpoint), stop.clone()));
+                let answering = Answering::default();
+                // Without one every other connection of this source is being answered: it has enough for now.
+                let Some(place) = places.take(peer.ip(), Arc::clone(&answering)) else { continue };
+                let connected = Connected { peer, arrival: arrival(&stream) };
+                connections.spawn(connection(stream, connected, answering, Arc::clone(&endpoint), place, stop.clone()));
             }
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
@@ -139,9 +145,14 @@ pub async fn run(listener: TcpListener, endpoint: Arc<impl Answer>, stop: Cancel
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, endpoint: Arc<impl Answer>, stop: CancellationToken) {
-    let connected = Connected { peer, arrival: arrival(&stream) };
-    let answering = Arc::new(AtomicBool::new(false));
+async fn connection(
+    stream: TcpStream,
+    connected: Connected,
+    answering: Answering,
+    endpoint: Arc<impl Answer>,
+    place: Place,
+    stop: CancellationToken,
+) {
     let stream = Stream::new(stream, Arc::clone(&answering));
     let begun = Notify::new();
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
@@ -159,6 +170,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, endpoint: Arc<impl Answ
         .serve_connection(stream, service);
     let outcome = tokio::select! {
         outcome = &mut connection => outcome,
+        () = place.give_way.cancelled() => return,
         () = stopped(&stop, &begun) => {
             std::pin::Pin::new(&mut connection).graceful_shutdown();
             (&mut connection).await

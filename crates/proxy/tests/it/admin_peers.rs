@@ -1,6 +1,6 @@
 //! Who may reach the admin socket, what each user may do there (real processes of real users), and what is the file's alone.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -63,9 +63,9 @@ fn each_user_may_register_see_and_change_what_its_rule_says_and_nothing_else() {
     let of_the_file = config.tasks[0].clone();
     chown(place.folder.path(), Some(OWN), None).unwrap();
     fs::set_permissions(place.folder.path(), Permissions::from_mode(0o755)).unwrap();
-    let proxy = started(place.start_with(rig::serve(config)).envs(sts.environment()).as_user(OWN, GROUP));
+    let proxy = started(place.start_with(rig::serve(config)).envs(sts.environment()).user(OWN, GROUP));
     let run = |uid: u32, gid: u32, arguments: &str| -> Ended {
-        rig::task().args(arguments).arg("--socket").arg(place.socket()).as_user(uid, gid).run()
+        rig::task().args(arguments).arg("--socket").arg(place.socket()).user(uid, gid).run()
     };
     let (ok, denied, full, not_found) = (0, "AccessDenied", "TooManyTasks", "TaskNotFound");
     let table = [

@@ -171,7 +171,7 @@ impl Start {
     }
 
     /// As this user, in this group alone; needs root.
-    pub(crate) fn as_user(mut self, uid: u32, gid: u32) -> Self {
+    pub(crate) fn user(mut self, uid: u32, gid: u32) -> Self {
         self.command.uid(uid).gid(gid);
         self
     }

@@ -90,9 +90,9 @@ fn body(arn: &str) -> Value {
     json!({"taskArn": arn, "roleArn": "arn:aws:iam::111122223333:role/web"})
 }
 
-/// Up to this many.
-fn random(most: u64) -> u64 {
-    (uuid::Uuid::new_v4().as_u128() % u128::from(most + 1)) as u64
+/// One of so many, from 0 on.
+fn random(of: u8) -> u8 {
+    uuid::Uuid::new_v4().as_bytes()[0] % of
 }
 
 /// What is known of a task: how it stands, by the digest of its id, or what it may be after a change that nobody has acknowledged.
@@ -136,11 +136,11 @@ fn change(place: &Place, known: &mut BTreeMap<String, Known>) -> Acknowledged {
     let arns: Vec<_> = known.keys().cloned().collect();
     // Bounded: the process is killed long before.
     for _ in 0..100_000 {
-        let arn = &arns[random(arns.len() as u64 - 1) as usize];
+        let arn = &arns[usize::from(random(TASKS))];
         let state = known.get_mut(arn).unwrap();
         let (path, change) = match state {
             Known::Absent => ("/v1/tasks", Change::Add),
-            _ if random(3) == 0 => ("/v1/tasks/rotate", Change::Rotate),
+            _ if random(4) == 0 => ("/v1/tasks/rotate", Change::Rotate),
             _ => ("/v1/tasks/revoke", Change::Revoke),
         };
         let body = if change == Change::Add { body(arn) } else { json!({"taskArn": arn}) };
@@ -161,19 +161,22 @@ fn change(place: &Place, known: &mut BTreeMap<String, Known>) -> Acknowledged {
     panic!("the process was not killed");
 }
 
+/// Of each agent.
+const TASKS: u8 = 6;
+
 /// The long run: `TASKCREDS_TEST_KILLS=500`.
 #[test]
 fn no_acknowledged_change_is_undone_by_kill_9_at_any_moment() {
     let kills: u32 = std::env::var("TASKCREDS_TEST_KILLS").map_or(25, |kills| kills.parse().unwrap());
     let place = Place::new();
     let task = |_| (Task::without_id("web").arn(), Known::Absent);
-    let mut agents: Vec<BTreeMap<_, _>> = (0..4).map(|_| (0..6).map(task).collect()).collect();
+    let mut agents: Vec<BTreeMap<_, _>> = (0..4).map(|_| (0..TASKS).map(task).collect()).collect();
     let (mut total, mut open, mut starts) = (Acknowledged::default(), 0, 0);
     for _ in 0..kills {
         let proxy = started(place.start().envs(no_sts()));
         starts += 1;
         compare(&place, &mut agents, starts);
-        let moment = Duration::from_millis(5 + random(145));
+        let moment = Duration::from_millis(5 + u64::from(random(146)));
         std::thread::scope(|scope| {
             let changing: Vec<_> = agents.iter_mut().map(|known| scope.spawn(|| change(&place, known))).collect();
             // Not a wait for anything: the moment is what is tried out.

@@ -1,0 +1,180 @@
+//! How many connections there may be, in all and from one source, and which one goes when there is one too many.
+//!
+//! The oldest connection that is not being answered gives way to the new one: it is a client that is slow, silent or resting, and
+//! whoever comes now has a request. So slow clients cannot keep honest ones out, not even from the same address.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+use super::stream::Answering;
+
+/// What is left for everything that is no connection: STS, logs, the store.
+const OTHER_FILES: u64 = 48;
+/// More connections than this need more memory than they are worth.
+const MOST: usize = 10_000;
+
+/// The places of one listener, or of several that share them.
+pub struct Places {
+    most: usize,
+    most_of_one: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    next: u64,
+    count: usize,
+    of: HashMap<IpAddr, BTreeMap<u64, Holder>>,
+}
+
+struct Holder {
+    answering: Answering,
+    give_way: CancellationToken,
+}
+
+/// A place, given back when it is dropped.
+pub(super) struct Place {
+    places: Arc<Places>,
+    source: IpAddr,
+    number: u64,
+    /// Ends when the connection is to be closed for another one.
+    pub(super) give_way: CancellationToken,
+}
+
+impl Places {
+    /// As many places as the process may open files, three quarters of them for one source.
+    #[must_use]
+    pub fn of_this_process() -> Arc<Self> {
+        #[cfg(unix)]
+        let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+        #[cfg(not(unix))]
+        let files = u64::MAX;
+        let most = usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(MOST).clamp(8, MOST);
+        Self::new(most, most * 3 / 4)
+    }
+
+    /// Places for an endpoint that a few machines ask.
+    #[must_use]
+    pub fn few() -> Arc<Self> {
+        Self::new(64, 64)
+    }
+
+    fn new(most: usize, most_of_one: usize) -> Arc<Self> {
+        Arc::new(Self { most, most_of_one, taken: Mutex::default() })
+    }
+
+    /// A place for a new connection, if need be that of another one. `None`: every other one is being answered.
+    pub(super) fn take(self: &Arc<Self>, source: IpAddr, answering: Answering) -> Option<Place> {
+        let source = network(source);
+        let mut taken = self.taken();
+        let own = taken.of.get(&source).map_or(0, BTreeMap::len);
+        if own >= self.most_of_one {
+            taken.evict(source)?;
+        } else if taken.count >= self.most {
+            // Whoever has most gives way first.
+            let greediest = taken.of.iter().max_by_key(|(_, of)| of.len()).map(|(source, _)| *source)?;
+            taken.evict(greediest)?;
+        }
+        let (number, give_way) = (taken.next, CancellationToken::new());
+        taken.next += 1;
+        taken.count += 1;
+        let holder = Holder { answering, give_way: give_way.clone() };
+        taken.of.entry(source).or_default().insert(number, holder);
+        Some(Place { places: Arc::clone(self), source, number, give_way })
+    }
+
+    // Every change of the two counts is made whole under the lock.
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taken {
+    /// Has the oldest connection of a source that is not being answered give way.
+    fn evict(&mut self, source: IpAddr) -> Option<()> {
+        let of = self.of.get(&source)?;
+        let number = *of.iter().find(|(_, holder)| !holder.answering.load(Ordering::Relaxed))?.0;
+        let holder = self.remove(source, number)?;
+        holder.give_way.cancel();
+        Some(())
+    }
+
+    fn remove(&mut self, source: IpAddr, number: u64) -> Option<Holder> {
+        let of = self.of.get_mut(&source)?;
+        let holder = of.remove(&number)?;
+        if of.is_empty() {
+            self.of.remove(&source);
+        }
+        self.count -= 1;
+        Some(holder)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.taken().remove(self.source, self.number);
+    }
+}
+
+/// One IPv6 host has a whole /64 to come from.
+fn network(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        source => source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(places: &Arc<Places>, source: &str) -> Option<(Place, Answering)> {
+        let answering = Answering::default();
+        let place = places.take(source.parse().unwrap(), Arc::clone(&answering))?;
+        Some((place, answering))
+    }
+
+    #[test]
+    fn the_oldest_of_a_source_that_is_not_being_answered_gives_way_to_the_next_one() {
+        let places = Places::new(10, 3);
+        let held: Vec<_> = (0..3).map(|_| take(&places, "10.0.0.1").unwrap()).collect();
+        held[0].1.store(true, Ordering::Relaxed);
+        let next = take(&places, "10.0.0.1").unwrap();
+        let gone: Vec<_> = held.iter().map(|(place, _)| place.give_way.is_cancelled()).collect();
+        assert_eq!(gone, [false, true, false], "the first is being answered");
+        for (_, answering) in held.iter().chain([&next]) {
+            answering.store(true, Ordering::Relaxed);
+        }
+        assert!(take(&places, "10.0.0.1").is_none(), "all are being answered");
+        assert!(take(&places, "10.0.0.2").is_some());
+        drop((held, next));
+        assert_eq!(places.taken().count, 0);
+        assert!(places.taken().of.is_empty());
+    }
+
+    #[test]
+    fn when_all_places_are_taken_the_source_with_most_gives_way() {
+        let places = Places::new(5, 4);
+        let greedy: Vec<_> = (0..4).map(|_| take(&places, "10.0.0.1").unwrap()).collect();
+        let modest = take(&places, "10.0.0.2").unwrap();
+        let third = take(&places, "10.0.0.3").unwrap();
+        assert!(greedy[0].0.give_way.is_cancelled() && !modest.0.give_way.is_cancelled());
+        assert!(!third.0.give_way.is_cancelled());
+        assert_eq!(places.taken().count, 5);
+    }
+
+    #[test]
+    fn an_ipv6_source_is_its_64_and_a_mapped_address_the_ipv4_one() {
+        let network = |text: &str| network(text.parse().unwrap()).to_string();
+        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(network("::1"), "::1");
+        assert_eq!(network("::ffff:10.0.0.1"), "10.0.0.1");
+    }
+}
