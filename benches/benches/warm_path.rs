@@ -22,8 +22,11 @@ use taskcreds_core::{
     Arrival, Budget, BudgetLimits, Freshness, NewTask, Registry, SessionCache, SystemClock, Task, Token,
 };
 
-const CONNECTED: Connected =
-    Connected { peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 40_000), arrival: Arrival::Elsewhere };
+const CONNECTED: Connected = Connected {
+    peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 40_000),
+    arrival: Arrival::Elsewhere,
+    is_misrouted: false,
+};
 
 /// An endpoint whose sessions are all loaded, and a request for each.
 struct Warm {
@@ -49,8 +52,14 @@ impl Warm {
             Box::new(|_, _, _| {}),
         );
         let registry = Arc::new(Registry::new(MAX_TASKS));
-        let endpoint =
-            Endpoint { registry, sessions, hosts: AllowedHosts::with([]), metrics: Arc::default(), audit: None };
+        let endpoint = Endpoint {
+            registry,
+            sessions,
+            hosts: AllowedHosts::with([]),
+            metrics: Arc::default(),
+            audit: None,
+            refuse_misrouted: true,
+        };
         let mut warm = Self { endpoint, requests: Vec::new(), asked: Vec::new(), tasks: Vec::new() };
         for number in 0..tasks {
             let token = Token::random();

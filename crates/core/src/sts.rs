@@ -66,6 +66,20 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Refused, Self::Throttled, Self::Unavailable, Self::BaseCredentials];
+
+    /// The kind in a word: `refused`, `throttled`, `unavailable`, `base_credentials`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Throttled => "throttled",
+            Self::Unavailable => "unavailable",
+            Self::BaseCredentials => "base_credentials",
+        }
+    }
+
     /// What is said where STS has given no code.
     fn without_code(self) -> &'static str {
         match self {

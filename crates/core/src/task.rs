@@ -150,6 +150,17 @@ pub enum RoleKind {
     Execution,
 }
 
+impl RoleKind {
+    /// The kind in a word: `task` or `execution`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Task => "task",
+            Self::Execution => "execution",
+        }
+    }
+}
+
 impl fmt::Display for RoleKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -65,12 +65,12 @@ fn bind(address: SocketAddr) -> Result<(SocketAddr, TcpListener), Failure> {
 fn cannot_bind(address: SocketAddr, error: &io::Error) -> Failure {
     let why = match error.kind() {
         io::ErrorKind::AddrInUse if address.port() == DEFAULT_PORT => {
-            "is taken, likely by an ECS agent (this is its port) or by another taskcreds; stop it or choose another address with --listen"
+            "is taken, likely by an ECS agent (this is its port) or by another taskcreds; stop it or choose another address"
         }
         io::ErrorKind::AddrInUse if address.port() == 80 => {
-            "is taken, likely by a web server on all addresses; move it or choose another address with --listen"
+            "is taken, likely by a web server on all addresses; move it or choose another address"
         }
-        io::ErrorKind::AddrInUse => "is taken by another program; stop it or choose another address with --listen",
+        io::ErrorKind::AddrInUse => "is taken by another program; stop it or choose another address",
         io::ErrorKind::AddrNotAvailable => {
             "is no address of this machine; add it to an interface first (ip address add)"
         }
@@ -116,6 +116,10 @@ impl Proxy {
             Some(listeners) => Listeners(listeners),
             None => Listeners::bind(&config.listen)?,
         };
+        for (address, listener) in &listeners.0 {
+            crate::http::limit_hops(listener, config.hop_limit)
+                .map_err(|error| Failure::software(&format!("cannot limit the hops of {address}"), error))?;
+        }
         if matches!(base, Base::Chain)
             && let Some(reason) = points_at_itself(environment, &listeners.addresses(), &registry)
         {
@@ -175,7 +179,8 @@ impl Proxy {
             }
             None => None,
         };
-        let endpoint = Arc::new(Endpoint { registry, sessions, hosts, metrics, audit });
+        let endpoint =
+            Arc::new(Endpoint { registry, sessions, hosts, metrics, audit, refuse_misrouted: config.refuse_misrouted });
         Ok(Self {
             endpoint,
             listeners,

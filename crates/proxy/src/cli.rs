@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use clap::builder::FalseyValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use taskcreds_core::RoleArn;
 
 use crate::config::{listen_address, loopback_address};
@@ -20,11 +20,29 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// How much is logged to standard error. [default: info; for exec, whose standard error is CMD's, warn]
-    #[arg(long, global = true, env = "TASKCREDS_LOG_LEVEL", value_enum)]
+    /// How much is logged to standard error: off, error, warn, info, debug, trace. [default: info; for exec, whose standard error is
+    /// CMD's, warn]
+    #[arg(
+        long,
+        global = true,
+        env = "TASKCREDS_LOG_LEVEL",
+        value_enum,
+        hide_possible_values = true,
+        help_heading = "Log",
+        value_name = "LEVEL"
+    )]
     pub log_level: Option<LogLevel>,
-    /// How log lines look.
-    #[arg(long, global = true, env = "TASKCREDS_LOG_FORMAT", value_enum, default_value_t)]
+    /// How log lines look: text or json.
+    #[arg(
+        long,
+        global = true,
+        env = "TASKCREDS_LOG_FORMAT",
+        value_enum,
+        hide_possible_values = true,
+        default_value_t,
+        help_heading = "Log",
+        value_name = "FORMAT"
+    )]
     pub log_format: LogFormat,
 }
 
@@ -52,16 +70,19 @@ pub enum Command {
 /// Where to listen.
 #[derive(Debug, Args)]
 pub struct Listen {
-    /// ADDRESS:PORT to listen on; port 0 lets the system X
-    #[arg(long, env = "TASKCREDS_LISTEN", value_delimiter = ',', value_parser = listen_address)]
+    /// ADDRESS:PORT to listen on; port 0 lets the system choose. [default: 127.0.0.1:51679 and [::1]:51679]
+    #[arg(long, env = "TASKCREDS_LISTEN", value_delimiter = ',', value_name = "ADDR:PORT", value_parser = listen_address)]
     pub listen: Vec<SocketAddr>,
 }
 
 /// `taskcreds serve`
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  taskcreds serve --config /etc/taskcreds/taskcreds.toml\n  \
+                        taskcreds serve --admin-socket /run/taskcreds/admin.sock\n  \
+                        taskcreds exec --emulate -- taskcreds serve --admin-socket admin.sock --state-dir state   (no AWS account)")]
 pub struct Serve {
     /// The configuration file, in TOML; not needed where --admin-socket is given.
-    #[arg(long, env = "TASKCREDS_CONFIG", required_unless_present = "admin_socket")]
+    #[arg(long, env = "TASKCREDS_CONFIG", value_name = "FILE", required_unless_present = "admin_socket")]
     pub config: Option<PathBuf>,
     /// Where to listen.
     #[command(flatten)]
@@ -73,7 +94,7 @@ pub struct Serve {
     #[arg(long, env = "TASKCREDS_STATE_DIR", value_name = "PATH")]
     pub state_dir: Option<PathBuf>,
     /// ADDRESS:PORT of loopback for /healthz, /readyz and /metrics. [default: none]
-    #[arg(long, env = "TASKCREDS_OPERATIONS_LISTEN", value_parser = loopback_address)]
+    #[arg(long, env = "TASKCREDS_OPERATIONS_LISTEN", value_name = "ADDR:PORT", value_parser = loopback_address)]
     pub operations_listen: Option<SocketAddr>,
 }
 
@@ -86,7 +107,7 @@ pub struct Dev {
     #[arg(long = "role", env = "TASKCREDS_ROLES", value_delimiter = ' ', value_parser = named_role)]
     pub roles: Vec<(String, RoleArn)>,
     /// Serve the tasks of this configuration file too.
-    #[arg(long, env = "TASKCREDS_CONFIG")]
+    #[arg(long, env = "TASKCREDS_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Take sessions from the real STS, through your own profile, instead of from the embedded one.
     #[arg(long, env = "TASKCREDS_AWS", value_parser = FalseyValueParser::new())]
@@ -133,9 +154,10 @@ pub enum SessionTagging {
 
 /// `taskcreds check`
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  taskcreds check --config taskcreds.toml --assume")]
 pub struct Check {
     /// The configuration file, in TOML.
-    #[arg(long, env = "TASKCREDS_CONFIG")]
+    #[arg(long, env = "TASKCREDS_CONFIG", value_name = "FILE")]
     pub config: PathBuf,
     /// Assume each role once and tell what STS says.
     #[arg(long, env = "TASKCREDS_ASSUME", value_parser = FalseyValueParser::new())]
@@ -146,7 +168,7 @@ pub struct Check {
 #[derive(Debug, Args)]
 pub struct Healthcheck {
     /// The address of the proxy.
-    #[arg(long, env = "TASKCREDS_ADDRESS", default_value = "127.0.0.1:51679")]
+    #[arg(long, env = "TASKCREDS_ADDRESS", value_name = "ADDR:PORT", value_parser = listen_address, default_value = "127.0.0.1:51679")]
     pub address: SocketAddr,
 }
 
@@ -154,7 +176,7 @@ pub struct Healthcheck {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  taskcreds audit --file /var/log/taskcreds/audit.log --access-key-id ASIAIOSFODNN7EXAMPLE\n\n\
-                        Times are RFC 3339, as 2026-11-21T20:00:00Z. Exit status 1: no record fits."
+                        Times are as 2026-11-21T20:00:00Z, in UTC. Exit status 1: no record fits."
 )]
 pub struct Audit {
     /// The audit log, in JSON; those that were put aside from it are searched too.
@@ -170,10 +192,10 @@ pub struct Audit {
     #[arg(long)]
     pub task_arn: Option<String>,
     /// Not before this time.
-    #[arg(long, value_parser = humantime::parse_rfc3339)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     pub since: Option<SystemTime>,
     /// Not after this time.
-    #[arg(long, value_parser = humantime::parse_rfc3339)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     pub until: Option<SystemTime>,
     /// One JSON object a line.
     #[arg(long)]
@@ -188,10 +210,10 @@ pub struct Task {
     #[command(subcommand)]
     pub action: TaskAction,
     /// The admin socket of the proxy.
-    #[arg(long, global = true, env = "TASKCREDS_ADMIN_SOCKET", default_value = crate::admin::DEFAULT_SOCKET, value_name = "PATH")]
+    #[arg(long, global = true, help_heading = "Proxy", env = "TASKCREDS_ADMIN_SOCKET", default_value = crate::admin::DEFAULT_SOCKET, value_name = "PATH")]
     pub socket: PathBuf,
     /// Print the answer as JSON.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Proxy")]
     pub json: bool,
 }
 
@@ -243,7 +265,7 @@ pub struct TaskRole {
     pub name: TaskName,
     /// This role only. [default: both]
     #[arg(long, value_enum)]
-    pub role_kind: Option<crate::admin::api::Kind>,
+    pub role_kind: Option<crate::admin::messages::Kind>,
 }
 
 /// `taskcreds task rotate`
@@ -255,72 +277,77 @@ pub struct TaskRotate {
     pub name: TaskName,
     /// Which of its roles.
     #[arg(long, value_enum, default_value = "task")]
-    pub role_kind: crate::admin::api::Kind,
+    pub role_kind: crate::admin::messages::Kind,
 }
 
 /// `taskcreds task add`: what the configuration file has in `[[task]]`.
 #[cfg(unix)]
 #[derive(Debug, Args)]
 #[command(
+    group = ArgGroup::new("fields").multiple(true),
     after_help = "Example:\n  taskcreds task add --task-arn arn:aws:ecs:us-west-2:111122223333:task/prod/0123456789abcdef \\\n    \
                         --role-arn arn:aws:iam::111122223333:role/web"
 )]
 pub struct TaskAdd {
     /// A file with the request as JSON, as POST /v1/tasks takes it, instead of the flags below; - is standard input. For ids and
     /// tokens of your own, which other users could read in a command line.
-    #[arg(long, value_name = "FILE", exclusive = true)]
+    #[arg(long, value_name = "FILE", conflicts_with = "fields")]
     pub request: Option<PathBuf>,
     /// arn:aws:ecs:REGION:ACCOUNT:task/CLUSTER/TASK-ID; the task id is the role session name.
-    #[arg(long, required_unless_present = "request")]
+    #[arg(group = "fields", long, required_unless_present = "request")]
     pub task_arn: Option<String>,
     /// The task role.
-    #[arg(long)]
+    #[arg(group = "fields", long)]
     pub role_arn: Option<String>,
     /// The execution role, which gets an id of its own.
-    #[arg(long)]
+    #[arg(group = "fields", long)]
     pub execution_role_arn: Option<String>,
     /// Make a token, which readers must send.
-    #[arg(long)]
+    #[arg(group = "fields", long)]
     pub with_token: bool,
     /// Where the token is demanded: everywhere but at 169.254.170.2 (loopback), or there too (always).
-    #[arg(long, value_name = "WHERE")]
+    #[arg(group = "fields", long, value_name = "WHERE")]
     pub token_required: Option<String>,
     /// The role session name, if not the task id.
-    #[arg(long)]
+    #[arg(group = "fields", long)]
     pub session_name: Option<String>,
     /// The family of the task definition, for the session tags.
-    #[arg(long)]
+    #[arg(group = "fields", long)]
     pub family: Option<String>,
     /// The service of the task, for the session tags.
-    #[arg(long)]
+    #[arg(group = "fields", long)]
     pub service: Option<String>,
     /// 900 to 43200. [default: 3600]
-    #[arg(long)]
+    #[arg(group = "fields", long)]
     pub duration_seconds: Option<u32>,
     /// The region of STS.
-    #[arg(long)]
+    #[arg(group = "fields", long)]
     pub region: Option<String>,
     /// Passed to STS.
-    #[arg(long)]
+    #[arg(group = "fields", long)]
     pub source_identity: Option<String>,
     /// Passed to STS.
-    #[arg(long)]
+    #[arg(group = "fields", long)]
     pub external_id: Option<String>,
     /// A session policy of the task role: a JSON document.
-    #[arg(long)]
+    #[arg(group = "fields", long)]
     pub policy: Option<String>,
     /// A managed policy that narrows the task role; any number of times.
-    #[arg(long = "policy-arn", value_name = "ARN")]
+    #[arg(group = "fields", long = "policy-arn", value_name = "ARN")]
     pub policy_arns: Vec<String>,
     /// A further session tag; any number of times.
-    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
+    #[arg(group = "fields", long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
     pub tags: Vec<(String, String)>,
     /// Pass the tags down a chain of roles.
-    #[arg(long)]
+    #[arg(group = "fields", long)]
     pub transitive_tags: bool,
     /// required, or off for roles that do not allow sts:TagSession.
-    #[arg(long, value_name = "WHICH")]
+    #[arg(group = "fields", long, value_name = "WHICH")]
     pub session_tags: Option<String>,
+}
+
+fn time(text: &str) -> Result<SystemTime, &'static str> {
+    humantime::parse_rfc3339(text).map_err(|_| "must be as 2026-11-21T20:00:00Z, in UTC")
 }
 
 #[cfg(unix)]

@@ -68,7 +68,7 @@ impl Metrics {
         let requests = STATUSES.map(|code| (code, by_status.get_or_create_owned(&Status { code: code.as_u16() })));
         registry.register("requests", "Answers of the credentials endpoint", by_status);
         let sts_calls = Family::<Outcome, Counter>::default();
-        for outcome in ["loaded", "refused", "throttled", "unavailable", "base_credentials"] {
+        for outcome in FailureKind::ALL.map(FailureKind::word).into_iter().chain(["loaded"]) {
             drop(sts_calls.get_or_create(&Outcome { outcome }));
         }
         registry.register("sts_calls", "Loads by what came of them", sts_calls.clone());
@@ -125,12 +125,7 @@ impl Metrics {
     pub fn loaded(&self, settled: &Settled, took: Duration) {
         let outcome = match settled {
             Settled::Fresh(_) => "loaded",
-            Settled::Failed { error, .. } => match error.kind {
-                FailureKind::Refused => "refused",
-                FailureKind::Throttled => "throttled",
-                FailureKind::Unavailable => "unavailable",
-                FailureKind::BaseCredentials => "base_credentials",
-            },
+            Settled::Failed { error, .. } => error.kind.word(),
         };
         self.sts_calls.get_or_create(&Outcome { outcome }).inc();
         self.sts_seconds.observe(took.as_secs_f64());

@@ -26,6 +26,9 @@ pub enum AdminError {
     /// The request did not come in time.
     #[error("a request must be whole within {} s", super::DEADLINE.as_secs())]
     TooSlow,
+    /// The request ended early.
+    #[error("the request ended before it was whole")]
+    Incomplete,
     /// The user has no rule.
     #[error("uid {0} has no rule: [[admin.allow]] in the configuration gives it one")]
     NoRule(u32),
@@ -38,16 +41,26 @@ pub enum AdminError {
         what: String,
     },
     /// The user has as many registrations as its rule allows.
-    #[error("uid {uid} has {max} registrations already, which is what its rule allows (max_tasks)")]
+    #[error("uid {uid} has {count} registrations and asks for {more} more; its rule allows {max} (max_tasks)")]
     UserFull {
         /// The user.
         uid: u32,
+        /// How many it has.
+        count: usize,
+        /// How many it asks for.
+        more: usize,
         /// How many it may have.
         max: usize,
     },
     /// There is no such registration, or it is another user's.
     #[error("no such task is registered over this socket: {0}")]
     NotFound(Box<TaskArn>),
+    /// The task is there, this role of it is not.
+    #[error("the task {1} has no {0} that is registered over this socket")]
+    NoSuchRole(RoleKind, Box<TaskArn>),
+    /// Another user has registered it.
+    #[error("another user has registered {0}: only it, root and the proxy's own user can change it")]
+    AnothersTask(Box<TaskArn>),
     /// The configuration file has it.
     #[error("{0} is registered by the configuration file: change it there")]
     Configured(Box<TaskArn>),
@@ -68,7 +81,7 @@ pub enum AdminError {
     Store(#[from] StoreError),
     /// The one case of something half done, in the direction that is safe.
     #[error(
-        "{0} is revoked now, but the store did not take it, so it would be back after a restart: send the same again ({1})"
+        "{0} is revoked now, but the store did not take it, so it would be back after a restart; it is tried again every few seconds ({1})"
     )]
     NotRecorded(Box<TaskArn>, Box<StoreError>),
     /// A defect of this program.
@@ -97,11 +110,12 @@ impl AdminError {
             Self::Path => (StatusCode::NOT_FOUND, "NotFound"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLarge"),
+            Self::Incomplete => (StatusCode::BAD_REQUEST, "IncompleteRequest"),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "RequestTimeout"),
             Self::NoRule(_) | Self::NotAllowed { .. } => (StatusCode::FORBIDDEN, "AccessDenied"),
             Self::UserFull { .. } => (StatusCode::FORBIDDEN, "TooManyTasks"),
-            Self::NotFound(_) => (StatusCode::NOT_FOUND, "TaskNotFound"),
-            Self::Configured(_) | Self::Differs(..) => (StatusCode::CONFLICT, "TaskConflict"),
+            Self::NotFound(_) | Self::NoSuchRole(..) => (StatusCode::NOT_FOUND, "TaskNotFound"),
+            Self::AnothersTask(_) | Self::Configured(_) | Self::Differs(..) => (StatusCode::CONFLICT, "TaskConflict"),
             Self::NotKept(..) => (StatusCode::CONFLICT, "CredentialsIdNotKept"),
             Self::Register(RegisterError::IdTaken(_)) => (StatusCode::CONFLICT, "CredentialsIdTaken"),
             Self::Register(RegisterError::TaskTaken(..)) => (StatusCode::CONFLICT, "TaskConflict"),

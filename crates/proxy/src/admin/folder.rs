@@ -36,7 +36,7 @@ impl Folder {
             return Err(cannot(format!("it belongs to user {} and this is user {user}", stat.st_uid)));
         }
         if stat.st_mode & 0o022 != 0 {
-            return Err(cannot("others may write to it: chmod 700 it".to_owned()));
+            return Err(cannot("others may write to it: name a folder of its own, with mode 0700".to_owned()));
         }
         Ok(Self { path: path.to_owned(), fd })
     }
@@ -103,6 +103,6 @@ mod tests {
         assert!(Folder::open(&parent.path().join("link")).is_err());
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o770)).unwrap();
         let refused = Folder::open(&path).unwrap_err();
-        assert!(refused.message.contains("chmod 700"), "{}", refused.message);
+        assert!(refused.message.contains("mode 0700"), "{}", refused.message);
     }
 }

@@ -6,6 +6,7 @@ pub mod api;
 pub mod client;
 pub mod error;
 mod folder;
+pub mod messages;
 pub mod peer;
 mod record;
 pub mod registrations;

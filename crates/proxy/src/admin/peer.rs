@@ -6,7 +6,7 @@
 //! | one with a rule in `[[admin.allow]]` | register the rule's roles and tasks, as many as it says; see and change its own |
 //! | any other | nothing |
 
-use taskcreds_core::{NewTask, Source, Task};
+use taskcreds_core::{NewTask, Registration, Source};
 
 use super::error::AdminError;
 use crate::config::Rule;
@@ -50,8 +50,8 @@ impl Peer {
     }
 
     /// Whether it may see and change this.
-    pub(super) fn sees(&self, task: &Task) -> bool {
-        self.rule.is_none() || task.registration().source == Source::Admin { uid: self.uid }
+    pub(super) fn sees(&self, registration: &Registration) -> bool {
+        self.rule.is_none() || registration.source == Source::Admin { uid: self.uid }
     }
 
     /// How many registrations it may have; `None`: as many as there is room for.
@@ -62,8 +62,8 @@ impl Peer {
 
 #[cfg(test)]
 mod tests {
+    use taskcreds_core::Registry;
     use taskcreds_core::test_util::new_task;
-    use taskcreds_core::{Registration, Registry};
 
     use super::*;
     use crate::config::Pattern;
@@ -97,8 +97,11 @@ mod tests {
         let sources = [Source::Configuration, Source::Admin { uid: 0 }, Source::Admin { uid: 1000 }];
         for (source, name) in sources.into_iter().zip(["a", "b", "c"]) {
             let task = registry.register(Registration::of(new_task(name), source)).unwrap();
-            assert!(Peer::new(0, own, &rules).unwrap().sees(&task) && Peer::new(own, own, &rules).unwrap().sees(&task));
-            assert_eq!(peer.sees(&task), source == Source::Admin { uid: 1000 });
+            assert!(
+                Peer::new(0, own, &rules).unwrap().sees(task.registration())
+                    && Peer::new(own, own, &rules).unwrap().sees(task.registration())
+            );
+            assert_eq!(peer.sees(task.registration()), source == Source::Admin { uid: 1000 });
         }
     }
 }

@@ -32,6 +32,8 @@ struct Changes {
     told: HashMap<IdDigest, Told>,
     /// Revocations that the store has not taken.
     unrecorded: Vec<(TaskArn, IdDigest)>,
+    /// What the store holds and is not in force, because something else was in its place at the start.
+    dormant: Vec<Registration>,
 }
 
 /// What opens a registration: told to whoever registers it.
@@ -54,7 +56,8 @@ pub struct Changed {
 }
 
 impl Registrations {
-    /// Takes over what the store holds. What the configuration file registers too is left to the file, and told.
+    /// Takes over what the store holds. What the configuration file registers too is left to the file, and told; it stays in the store
+    /// until it is registered or revoked over the socket again.
     #[must_use]
     pub fn restore(
         registry: Arc<Registry>,
@@ -62,13 +65,15 @@ impl Registrations {
         store: Store,
         kept: Vec<Registration>,
     ) -> Self {
+        let mut changes = Changes::default();
         for registration in kept {
-            let (arn, id) = (registration.arn.clone(), registration.id);
-            if let Err(error) = registry.register(registration) {
+            if let Err(error) = registry.register(registration.clone()) {
+                let (id, arn) = (registration.id, &registration.arn);
                 tracing::warn!(%id, task_arn = %arn, "a registration of the admin socket is not in force: {error}");
+                changes.dormant.push(registration);
             }
         }
-        Self { registry, sessions, store, changes: Mutex::default() }
+        Self { registry, sessions, store, changes: Mutex::new(changes) }
     }
 
     /// Registers the roles of one task, all of them or none. One that is registered already with the same settings stands as it is.
@@ -121,18 +126,20 @@ impl Registrations {
         if there.registration().source == Source::Configuration {
             return Err(AdminError::Configured(arn.into()));
         }
-        if !peer.sees(there) {
-            return Err(AdminError::NotAllowed {
-                uid: peer.uid,
-                what: format!("{arn}, which another user has registered"),
-            });
+        if !peer.sees(there.registration()) {
+            return Err(AdminError::AnothersTask(arn.into()));
         }
         let (id, token) = (asked.id.clone(), asked.tokens.first().cloned());
         // Who registers it again need not be who did it first: root may repeat what an agent has done.
         let asked = Registration::of(asked, there.registration().source);
         let differs = |what| Err(AdminError::Differs(kind, arn.clone().into(), what));
         if !asked.is_same_but_for_secrets(there.registration()) {
-            return differs("with other settings");
+            let (one, other) = (&asked, there.registration());
+            return differs(if one.spec.role_arn == other.spec.role_arn {
+                "with other settings (session name, tags, duration, region, policy, external id, source identity or tokenRequired)"
+            } else {
+                "with another role"
+            });
         }
         if !id_is_made && asked.id != there.id() {
             return differs("with another credentials id");
@@ -165,7 +172,7 @@ impl Registrations {
         let Some(max) = peer.max_tasks() else { return Ok(()) };
         let own = Source::Admin { uid: peer.uid };
         let count = self.registry.tasks().iter().filter(|task| task.registration().source == own).count();
-        if count + more > max { Err(AdminError::UserFull { uid: peer.uid, max }) } else { Ok(()) }
+        if count + more > max { Err(AdminError::UserFull { uid: peer.uid, count, more, max }) } else { Ok(()) }
     }
 
     /// All or none: the registry first, because it knows what is free; nobody knows the ids yet.
@@ -179,7 +186,11 @@ impl Registrations {
         });
         let outcome = outcome.and_then(|()| {
             let put: Vec<_> = added.iter().map(|one| one.task.registration()).collect();
-            if put.is_empty() { Ok(()) } else { Ok(self.record(&put, &[], changes)?) }
+            // One task and role has one record.
+            let replaced =
+                |old: &Registration| put.iter().any(|new| new.arn == old.arn && new.role_kind == old.role_kind);
+            let remove = changes.dormant.iter().filter(|old| replaced(old)).map(|old| old.id).collect::<Vec<_>>();
+            if put.is_empty() { Ok(()) } else { Ok(self.record(&put, &remove, changes)?) }
         });
         if let Err(error) = outcome {
             for one in &added {
@@ -197,12 +208,17 @@ impl Registrations {
     /// [`AdminError`]; nothing has changed then, but for [`AdminError::NotRecorded`].
     pub fn revoke(&self, peer: &Peer, arn: &TaskArn, kind: Option<RoleKind>) -> Result<(), AdminError> {
         let mut changes = self.changes();
-        let ids: Vec<_> = match self.of_peer(peer, arn, kind) {
+        let is_meant =
+            |one: &&Registration| one.arn == *arn && kind.is_none_or(|kind| kind == one.role_kind) && peer.sees(one);
+        let dormant: Vec<_> = changes.dormant.iter().filter(is_meant).map(|one| one.id).collect();
+        let mut ids: Vec<_> = match self.of_peer(peer, arn, kind) {
             Ok(tasks) => tasks.iter().map(|task| task.id()).collect(),
             // Perhaps the same was asked for before and the store did not take it.
             Err(AdminError::NotFound(_)) if changes.unrecorded.iter().any(|(one, _)| one == arn) => Vec::new(),
+            Err(AdminError::NotFound(_)) if !dormant.is_empty() => Vec::new(),
             Err(error) => return Err(error),
         };
+        ids.extend(dormant);
         for id in &ids {
             self.registry.revoke(*id);
             changes.told.remove(id);
@@ -250,7 +266,7 @@ impl Registrations {
     /// # Errors
     /// [`AdminError::NotFound`].
     pub fn refresh(&self, peer: &Peer, arn: &TaskArn, kind: Option<RoleKind>) -> Result<Vec<Arc<Task>>, AdminError> {
-        let tasks: Vec<_> = self.find(arn, kind).into_iter().filter(|task| peer.sees(task)).collect();
+        let tasks: Vec<_> = self.find(arn, kind).into_iter().filter(|task| peer.sees(task.registration())).collect();
         if tasks.is_empty() {
             return Err(AdminError::NotFound(arn.clone().into()));
         }
@@ -263,7 +279,15 @@ impl Registrations {
     /// What a user may see: its own, or everything.
     #[must_use]
     pub fn list(&self, peer: &Peer) -> Vec<Arc<Task>> {
-        self.registry.tasks().into_iter().filter(|task| peer.sees(task)).collect()
+        self.registry.tasks().into_iter().filter(|task| peer.sees(task.registration())).collect()
+    }
+
+    /// Tries again what the store has not taken.
+    pub fn settle(&self) {
+        let mut changes = self.changes();
+        if !changes.unrecorded.is_empty() && self.record(&[], &[], &mut changes).is_ok() {
+            tracing::info!("the store has taken the revocations that it had refused");
+        }
     }
 
     /// What keeps the store from being as it should: a file that was set aside, revocations that it did not take.
@@ -279,9 +303,16 @@ impl Registrations {
             }
             Ok(None) => {}
         }
+        if !self.store.takes_changes() {
+            return Some("the store has not taken the last change; the log has the reason".to_owned());
+        }
         // A change under way is no trouble.
         let unrecorded = self.changes.try_lock().map_or(0, |changes| changes.unrecorded.len());
-        (unrecorded > 0).then(|| format!("{unrecorded} revocations are in force but not in the store: send them again"))
+        (unrecorded > 0).then(|| {
+            format!(
+                "{unrecorded} revocations are in force but not in the store; they are tried again every few seconds"
+            )
+        })
     }
 
     fn find(&self, arn: &TaskArn, kind: Option<RoleKind>) -> Vec<Arc<Task>> {
@@ -291,7 +322,7 @@ impl Registrations {
 
     /// What a user may change. What is another's looks like nothing.
     fn of_peer(&self, peer: &Peer, arn: &TaskArn, kind: Option<RoleKind>) -> Result<Vec<Arc<Task>>, AdminError> {
-        let tasks: Vec<_> = self.find(arn, kind).into_iter().filter(|task| peer.sees(task)).collect();
+        let tasks: Vec<_> = self.find(arn, kind).into_iter().filter(|task| peer.sees(task.registration())).collect();
         if tasks.is_empty() {
             return Err(AdminError::NotFound(arn.clone().into()));
         }
@@ -302,7 +333,13 @@ impl Registrations {
     }
 
     fn one_of_peer(&self, peer: &Peer, arn: &TaskArn, kind: RoleKind) -> Result<Arc<Task>, AdminError> {
-        self.of_peer(peer, arn, Some(kind))?.pop().ok_or_else(|| AdminError::NotFound(arn.clone().into()))
+        match self.of_peer(peer, arn, Some(kind)) {
+            Ok(mut tasks) => tasks.pop().ok_or_else(|| AdminError::NotFound(arn.clone().into())),
+            Err(AdminError::NotFound(_)) if self.of_peer(peer, arn, None).is_ok() => {
+                Err(AdminError::NoSuchRole(kind, arn.clone().into()))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Changes the store, and with it what it did not take before.
@@ -311,6 +348,7 @@ impl Registrations {
         let remove: Vec<_> = remove.iter().chain(unrecorded).copied().collect();
         self.store.change(put, &remove)?;
         changes.unrecorded.clear();
+        changes.dormant.retain(|one| !remove.contains(&one.id));
         Ok(())
     }
 

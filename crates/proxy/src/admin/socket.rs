@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 use super::api::{Api, Reply, refused};
 use super::error::AdminError;
 use super::peer::Peer;
+use super::registrations::Registrations;
 use super::{DEADLINE, MAX_BODY};
 use crate::config::{Admin, Rule};
 use crate::failure::{Exit, Failure};
@@ -32,6 +33,8 @@ use crate::http::{self as endpoint, error};
 
 /// Connections at a time. Others wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 64;
+/// How often the store is asked to take what it has refused.
+const SETTLE_EVERY: Duration = Duration::from_secs(5);
 /// How much of a body that is too long is read.
 const MOST_READ: usize = 16 * MAX_BODY;
 
@@ -92,6 +95,8 @@ impl AdminSocket {
     /// Answers requests until told to stop; then finishes what is under way, for at most five seconds.
     pub async fn run(self, api: Arc<Api>, stop: CancellationToken) {
         let (connections, room) = (TaskTracker::new(), Arc::new(Semaphore::new(MOST_CONNECTIONS)));
+        let settling = Arc::clone(&api.registrations);
+        connections.spawn(settle(settling, stop.clone()));
         loop {
             let accepted = async {
                 // Never closed.
@@ -134,6 +139,17 @@ impl Drop for AdminSocket {
         {
             let _ = std::fs::remove_file(path);
         }
+    }
+}
+
+/// Has the store try again, now and then, what it has not taken; and once more at the end.
+async fn settle(registrations: Arc<Registrations>, stop: CancellationToken) {
+    let mut is_over = false;
+    while !is_over {
+        is_over = stop.run_until_cancelled(tokio::time::sleep(SETTLE_EVERY)).await.is_none();
+        let registrations = Arc::clone(&registrations);
+        // It has nobody to tell but the log.
+        let _ = tokio::task::spawn_blocking(move || registrations.settle()).await;
     }
 }
 
@@ -190,12 +206,13 @@ async fn connection(stream: UnixStream, api: Arc<Api>, peer: Result<Peer, AdminE
         .serve_connection(stream, service);
     if let Err(error) = (&mut connection).await {
         tracing::debug!(%error, "connection of the admin socket ended");
-        let (now, too_slow) = (SystemTime::now(), AdminError::TooSlow);
+        let now = SystemTime::now();
         let instead = if error.is_parse() {
             error::unparsable(now)
         } else {
-            let (status, code) = too_slow.parts();
-            error::raw(status, code, &too_slow.to_string(), now)
+            let why = if error.is_incomplete_message() { AdminError::Incomplete } else { AdminError::TooSlow };
+            let (status, body) = refused(&why);
+            error::raw(status, &body, now)
         };
         // An answer that has begun cannot be taken back; the client that did not read it is gone.
         if !answering.load(Ordering::Relaxed) {
@@ -209,7 +226,8 @@ async fn answer(request: Request<Incoming>, api: Arc<Api>, peer: Arc<Result<Peer
     let body = match tokio::time::timeout(DEADLINE, whole(body)).await {
         Ok(Some(Some(body))) => body,
         Ok(Some(None)) => return refused(&AdminError::TooLarge),
-        Ok(None) | Err(_) => return refused(&AdminError::TooSlow),
+        Ok(None) => return refused(&AdminError::Incomplete),
+        Err(_) => return refused(&AdminError::TooSlow),
     };
     let changing = tokio::task::spawn_blocking(move || match &*peer {
         Ok(peer) => api.answer(peer, &head.method, head.uri.path(), head.uri.query().unwrap_or_default(), &body),

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use redb::backends::FileBackend;
@@ -32,16 +33,17 @@ const CACHE: usize = 1024 * 1024;
 
 /// The store.
 pub struct Store {
-    database: Database,
+    /// `None` after the disk has failed: the library takes nothing more until the file is opened anew.
+    database: Mutex<Option<Database>>,
     folder: Folder,
 }
 
 /// Why the store could not be read or changed; nothing has changed then.
 #[derive(Debug, thiserror::Error)]
-#[error("the store in {} cannot be used: {cause}; see that its disk has room and is writable", folder.display())]
+#[error("the store in {} takes no changes: {cause}; see that its disk has room and is writable", folder.display())]
 pub struct StoreError {
     folder: PathBuf,
-    cause: redb::Error,
+    cause: String,
 }
 
 /// Why a file is not taken for a store.
@@ -63,7 +65,7 @@ impl Store {
     pub fn open(path: &Path) -> Result<(Self, Vec<Registration>), Failure> {
         let folder = Folder::open(path)?;
         match Self::read(&folder) {
-            Ok((database, registrations)) => Ok((Self { database, folder }, registrations)),
+            Ok((database, registrations)) => Ok((Self::of(database, folder), registrations)),
             Err(Unusable::Kept(why)) => Err(cannot(path, &why)),
             Err(Unusable::Corrupt(why)) => {
                 let stamp = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
@@ -76,7 +78,7 @@ impl Store {
                     path.join(FILE).display()
                 );
                 match Self::read(&folder) {
-                    Ok((database, registrations)) => Ok((Self { database, folder }, registrations)),
+                    Ok((database, registrations)) => Ok((Self::of(database, folder), registrations)),
                     Err(Unusable::Corrupt(why) | Unusable::Kept(why)) => Err(cannot(path, &why)),
                 }
             }
@@ -94,16 +96,39 @@ impl Store {
         read.unwrap_or_else(|_| Err(Unusable::Corrupt("reading it ended in a panic".to_owned())))
     }
 
-    /// Puts these in and takes those out, in one step.
+    fn of(database: Database, folder: Folder) -> Self {
+        Self { database: Mutex::new(Some(database)), folder }
+    }
+
+    /// Puts these in and takes those out, in one step. After a failure the file is opened anew by the next change.
     ///
     /// # Errors
     /// [`StoreError`]; nothing has changed then.
     pub fn change(&self, put: &[&Registration], remove: &[IdDigest]) -> Result<(), StoreError> {
-        let changed = self.database.begin_write().map_err(redb::Error::from).and_then(|transaction| {
+        // Taken out, so that what a failure leaves behind is closed and not used again.
+        let mut place = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = |cause: String| StoreError { folder: self.folder.path().to_owned(), cause };
+        let database = match place.take() {
+            Some(database) => database,
+            None => match Self::read(&self.folder) {
+                Ok((database, _)) => database,
+                Err(Unusable::Corrupt(why) | Unusable::Kept(why)) => return Err(failed(why)),
+            },
+        };
+        let changed = database.begin_write().map_err(redb::Error::from).and_then(|transaction| {
             apply(&transaction, put, remove)?;
             Ok(transaction.commit()?)
         });
-        changed.map_err(|cause| StoreError { folder: self.folder.path().to_owned(), cause })
+        changed.map_err(|cause| failed(cause.to_string()))?;
+        *place = Some(database);
+        Ok(())
+    }
+
+    /// Whether the last change was taken.
+    #[must_use]
+    pub fn takes_changes(&self) -> bool {
+        // While a change is under way it has not failed.
+        self.database.try_lock().map_or(true, |database| database.is_some())
     }
 
     /// The file that was set aside, if there is one.
@@ -116,7 +141,8 @@ impl Store {
 }
 
 fn cannot(folder: &Path, why: &str) -> Failure {
-    Failure::new(Exit::Unavailable, format!("cannot open the store in {}: {why}", folder.display()))
+    let message = format!("cannot open the store in {}: {why} (--state-dir names another folder)", folder.display());
+    Failure::new(Exit::Unavailable, message)
 }
 
 fn database(file: File) -> Result<Database, Unusable> {
@@ -288,7 +314,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         {
             let (store, _) = Store::open(folder.path()).unwrap();
-            let transaction = store.database.begin_write().unwrap();
+            let database = store.database.lock().unwrap().take().unwrap();
+            let transaction = database.begin_write().unwrap();
             transaction.open_table(FORMAT).unwrap().insert((), FORMAT_VERSION + 1).unwrap();
             transaction.commit().unwrap();
         }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use taskcreds_core::{IdDigest, RoleKind, Session, Settled, Task};
+use taskcreds_core::{IdDigest, Session, Settled, Task};
 
 /// An answer of the credentials endpoint.
 pub struct Answered<'a> {
@@ -84,7 +84,7 @@ impl Answered<'_> {
             user_agent: self.user_agent(),
             id_digest: self.id.map(|id| id.to_string()),
             task_arn: self.task.map(|task| task.arn().as_str()),
-            role_kind: self.task.map(|task| kind(task.role_kind())),
+            role_kind: self.task.map(|task| task.role_kind().word()),
             role_arn: self.task.map(|task| task.spec().role_arn.as_str()),
             session_name: self.task.map(|task| task.spec().session_name.as_str()),
             access_key_id: self.session.map(Session::access_key_id),
@@ -130,12 +130,7 @@ impl<'a> Mint<'a> {
         let (session, outcome, request_id) = match settled {
             Settled::Fresh(session) => (Some(session), "loaded", session.request_id()),
             Settled::Failed { error, .. } => {
-                let word = error.code.as_deref().unwrap_or(match error.kind {
-                    taskcreds_core::FailureKind::Refused => "refused",
-                    taskcreds_core::FailureKind::Throttled => "throttled",
-                    taskcreds_core::FailureKind::Unavailable => "unavailable",
-                    taskcreds_core::FailureKind::BaseCredentials => "base_credentials",
-                });
+                let word = error.code.as_deref().unwrap_or(error.kind.word());
                 (None, word, error.request_id.as_deref())
             }
         };
@@ -146,7 +141,7 @@ impl<'a> Mint<'a> {
             outcome,
             id_digest: task.id().to_string(),
             task_arn: task.arn().as_str(),
-            role_kind: kind(task.role_kind()),
+            role_kind: task.role_kind().word(),
             role_arn: spec.role_arn.as_str(),
             session_name: spec.session_name.as_str(),
             duration_seconds: spec.duration.seconds(),
@@ -167,8 +162,8 @@ impl<'a> Mint<'a> {
     }
 }
 
-/// A record as it is read again: what a question can be about and what its answer shows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// A record as it is read again: what a question can be about and what a table shows; the line itself has all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Record {
     /// When, RFC 3339.
@@ -176,54 +171,22 @@ pub struct Record {
     /// `answer` or `mint`.
     pub event: String,
     /// The status of an answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// The error code of an answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub code: Option<String>,
     /// What came of a call to STS.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
     /// Who has asked.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
-    /// What it called itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user_agent: Option<String>,
-    /// The digest of the credentials id.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub id_digest: Option<String>,
     /// The task.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub task_arn: Option<String>,
-    /// `task` or `execution`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub role_kind: Option<String>,
     /// The role.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub role_arn: Option<String>,
     /// The role session name.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub session_name: Option<String>,
     /// The access key id of the session.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub access_key_id: Option<String>,
-    /// Who the session is, at AWS.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub assumed_role_arn: Option<String>,
-    /// When the session ends.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub expiration: Option<String>,
-    /// The `requestID` of the CloudTrail event.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sts_request_id: Option<String>,
-}
-
-pub(super) fn kind(kind: RoleKind) -> &'static str {
-    match kind {
-        RoleKind::Task => "task",
-        RoleKind::Execution => "execution",
-    }
+    /// The line that it was read from.
+    #[serde(skip)]
+    pub line: String,
 }
 
 pub(super) fn time(time: SystemTime) -> String {

@@ -53,7 +53,9 @@ fn read(file: &Path, question: &Question, found: &mut Found) -> io::Result<()> {
             continue;
         }
         match serde_json::from_slice::<Record>(&line) {
-            Ok(record) if question.fits(&record) => found.records.push(record),
+            Ok(record) if question.fits(&record) => {
+                found.records.push(Record { line: String::from_utf8_lossy(&line).into_owned(), ..record });
+            }
             Ok(_) => {}
             Err(_) => found.unreadable += 1,
         }
@@ -64,17 +66,28 @@ fn read(file: &Path, question: &Question, found: &mut Found) -> io::Result<()> {
 impl Question {
     fn fits(&self, record: &Record) -> bool {
         let is = |wanted: &Option<String>, there: &Option<String>| wanted.is_none() || wanted == there;
-        // The last part of an assumed-role ARN is the session name.
-        let name = self.session_name.as_ref().map(|name| name.rsplit('/').next().unwrap_or(name).to_owned());
         let in_time = match humantime::parse_rfc3339(&record.time) {
             Ok(time) => self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time <= until),
             Err(_) => self.since.is_none() && self.until.is_none(),
         };
         is(&self.access_key_id, &record.access_key_id)
-            && is(&name, &record.session_name)
+            && self.session_name.as_deref().is_none_or(|name| is_session(name, record))
             && is(&self.task_arn, &record.task_arn)
             && in_time
     }
+}
+
+/// Whether a record is of the session with this name, or with this `arn:aws:sts::ACCOUNT:assumed-role/ROLE/NAME`.
+fn is_session(name: &str, record: &Record) -> bool {
+    let [role_arn, session_name] =
+        [&record.role_arn, &record.session_name].map(|text| text.as_deref().unwrap_or_default());
+    if !name.starts_with("arn:") {
+        return name == session_name;
+    }
+    // The role's path is not in the session's ARN.
+    let (Some(account), Some(role)) = (role_arn.split(':').nth(4), role_arn.rsplit('/').next()) else { return false };
+    let partition = role_arn.split(':').nth(1).unwrap_or_default();
+    name == format!("arn:{partition}:sts::{account}:assumed-role/{role}/{session_name}")
 }
 
 #[cfg(test)]
@@ -87,7 +100,7 @@ mod tests {
         let path = folder.path().join("audit.log");
         let line = |hour: u32, key: &str, name: &str| {
             format!(
-                "{{\"time\":\"2026-11-21T{hour:02}:00:00.000Z\",\"event\":\"answer\",\"accessKeyId\":\"{key}\",\"sessionName\":\"{name}\",\"new\":1}}\n"
+                "{{\"time\":\"2026-11-21T{hour:02}:00:00.000Z\",\"event\":\"answer\",\"accessKeyId\":\"{key}\",\"sessionName\":\"{name}\",\"roleArn\":\"arn:aws:iam::111122223333:role/path/web\",\"new\":1}}\n"
             )
         };
         std::fs::write(numbered(&path, 2), line(1, "ASIA1", "t1")).unwrap();
@@ -104,6 +117,14 @@ mod tests {
         assert_eq!(hours(Question { access_key_id: text("ASIA1"), ..Question::default() }), ["01", "03"]);
         let arn = text("arn:aws:sts::111122223333:assumed-role/web/t2");
         assert_eq!(hours(Question { session_name: arn, ..Question::default() }), ["02"]);
+        for other in [
+            "arn:aws:sts::999999999999:assumed-role/web/t2",
+            "arn:aws:sts::111122223333:assumed-role/db/t2",
+            "arn:aws:sts::111122223333:assumed-role/web/t",
+        ] {
+            assert!(hours(Question { session_name: text(other), ..Question::default() }).is_empty(), "{other}");
+        }
+        assert_eq!(hours(Question { session_name: text("t2"), ..Question::default() }), ["02"]);
         let (since, until) = (at("2026-11-21T02:00:00Z"), at("2026-11-21T02:30:00Z"));
         assert_eq!(hours(Question { since, until, ..Question::default() }), ["02"]);
         assert!(search(&folder.path().join("none"), &Question::default()).is_err());

@@ -23,7 +23,7 @@ pub(super) fn run(flags: cli::Audit) -> Result<ExitCode, Failure> {
     }
     if flags.json {
         for record in &found.records {
-            say(serde_json::to_string(record).map_err(|error| Failure::software("cannot write JSON", error))?);
+            say(&record.line);
         }
     } else {
         table(&found.records);

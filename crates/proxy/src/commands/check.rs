@@ -5,15 +5,21 @@ use std::process::ExitCode;
 use taskcreds_core::{AssumeRole, FailureKind, NewTask, TokenRule};
 
 use super::{config_failure, say};
+use crate::audit::log::Place;
 use crate::aws::{Base, Sts};
 use crate::cli;
-use crate::config::{Config, DEFAULT_PORT};
+use crate::config::{Config, DEFAULT_PORT, Pattern, Rule, State};
 use crate::failure::{Exit, Failure};
 
 pub(super) async fn run(flags: cli::Check) -> Result<ExitCode, Failure> {
     let config = Config::load(&flags.config).map_err(|error| config_failure(&error))?;
     show(&config);
-    say(format!("\n{}: no faults, {} roles", flags.config.display(), config.tasks.len()));
+    say(format!(
+        "\n{}: no faults, {} role{}",
+        flags.config.display(),
+        config.tasks.len(),
+        if config.tasks.len() == 1 { "" } else { "s" }
+    ));
     if flags.assume { assume(&config.tasks).await } else { Ok(ExitCode::SUCCESS) }
 }
 
@@ -28,12 +34,35 @@ fn show(config: &Config) {
     say(format!("allowed_hosts = [{}]", list(config.allowed_hosts.clone())));
     say(format!("sts = {{ calls_per_second = {}, burst = {} }}", config.budget.per_second, config.budget.burst));
     say(format!("max_tasks = {}", config.max_tasks));
-    if let Some(admin) = &config.admin {
-        let gid = admin.gid.map(|gid| format!(", gid = {gid}")).unwrap_or_default();
-        say(format!("admin = {{ socket = {:?}{gid}, rules for {} users }}", admin.socket, admin.rules.len()));
+    say(format!("hop_limit = {}, refuse_misrouted = {}", config.hop_limit, config.refuse_misrouted));
+    if let Some(address) = config.operations_listen {
+        say(format!("operations_listen = {address}"));
     }
+    if let Some(admin) = &config.admin {
+        say(format!("[admin] socket = {}", admin.socket.display()));
+        say(format!("  gid = {}", admin.gid.map_or_else(|| "none".to_owned(), |gid| gid.to_string())));
+        for Rule { uid, role_arns, task_arns, max_tasks } in &admin.rules {
+            let patterns = |patterns: &[Pattern]| match patterns {
+                [] => "any".to_owned(),
+                patterns => patterns.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            };
+            let (roles, tasks) = (patterns(role_arns), patterns(task_arns));
+            say(format!("  uid {uid} may register: role_arns {roles}; task_arns {tasks}; max_tasks {max_tasks}"));
+        }
+        let dir = config.state.dir.as_deref().unwrap_or(std::path::Path::new(State::DIR));
+        say(format!("[state] dir = {}", dir.display()));
+    }
+    say(format!("[state] sessions = {}", config.state.sessions.word()));
     if let Some(audit) = &config.audit {
-        say(format!("audit = {{ json = {:?}, ecs = {:?}, required = {} }}", audit.json, audit.ecs, audit.required));
+        let json = match &audit.json {
+            None => "none".to_owned(),
+            Some(Place::Stdout) => "stdout".to_owned(),
+            Some(Place::File(file)) => file.display().to_string(),
+        };
+        let ecs = audit.ecs.as_ref().map_or_else(|| "none".to_owned(), |file| file.display().to_string());
+        let (megabytes, hours) = (audit.rotation.bytes / 1_000_000, audit.rotation.age.as_secs() / 3600);
+        say(format!("[audit] file = {json}, ecs_file = {ecs}, required = {}", audit.required));
+        say(format!("  max_megabytes = {megabytes}, max_hours = {hours}, keep = {}", audit.rotation.keep));
     }
     for task in &config.tasks {
         say("");

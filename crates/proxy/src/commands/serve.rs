@@ -15,7 +15,7 @@ use super::{config_failure, say, say_listening};
 use crate::app::Proxy;
 use crate::aws::Base;
 use crate::cli;
-use crate::config::{Admin, Config, ConfigError, MadeId, State};
+use crate::config::{Admin, Config, ConfigError, MadeId};
 use crate::failure::Failure;
 use crate::handover::{Handover, Inherited};
 use crate::http::credentials::Endpoint;
@@ -51,6 +51,10 @@ pub(super) async fn run(
     let given = environment.get("STATE_DIRECTORY").and_then(|list| list.split(':').next()).map(PathBuf::from);
     config.state.dir = flags.state_dir.or(config.state.dir).or(given);
     let admin_socket = config.admin.as_ref().map(|admin| admin.socket.display().to_string());
+    if config.tasks.is_empty() && config.admin.is_none() {
+        config.warnings.push("there is neither a [[task]] nor an admin socket: there is nothing to serve".to_owned());
+    }
+    super::warn_of_another_sts(environment);
     let made_ids = std::mem::take(&mut config.made_ids);
     let (mut handover, sockets) = Handover::open(config.state.sessions, environment, inherited)?;
     let proxy = Proxy::start(config, Base::Chain, environment, sockets)?;
@@ -111,29 +115,45 @@ fn say_made(made: &[MadeId], addresses: &[SocketAddr]) {
     }
 }
 
-/// What a reload does not change.
-#[derive(PartialEq)]
-struct Fixed {
-    listen: Vec<SocketAddr>,
-    operations_listen: Option<SocketAddr>,
-    allowed_hosts: Vec<String>,
-    budget: taskcreds_core::BudgetLimits,
-    max_tasks: usize,
-    admin: Option<Admin>,
-    state: State,
-}
+/// What a reload does not change, by the names of the file.
+struct Fixed(Vec<(&'static str, String)>);
 
 impl Fixed {
     fn of(config: &Config) -> Self {
-        Self {
-            listen: config.listen.clone(),
-            operations_listen: config.operations_listen,
-            allowed_hosts: config.allowed_hosts.clone(),
-            budget: config.budget,
-            max_tasks: config.max_tasks,
-            admin: config.admin.clone(),
-            state: config.state.clone(),
-        }
+        // Taken apart, so that a new field is not forgotten here.
+        let Config {
+            listen,
+            operations_listen,
+            hop_limit,
+            refuse_misrouted,
+            allowed_hosts,
+            budget,
+            max_tasks,
+            admin,
+            state,
+            audit,
+            tasks: _,
+            made_ids: _,
+            warnings: _,
+        } = config;
+        Self(vec![
+            ("listen", format!("{listen:?}")),
+            ("operations_listen", format!("{operations_listen:?}")),
+            ("hop_limit", hop_limit.to_string()),
+            ("refuse_misrouted", refuse_misrouted.to_string()),
+            ("allowed_hosts", format!("{allowed_hosts:?}")),
+            ("[sts]", format!("{budget:?}")),
+            ("max_tasks", max_tasks.to_string()),
+            ("[admin]", format!("{admin:?}")),
+            ("[state]", format!("{state:?}")),
+            ("[audit]", format!("{audit:?}")),
+        ])
+    }
+
+    /// The names of what is different now.
+    fn different(&self, now: &Self) -> Vec<&'static str> {
+        let pairs = self.0.iter().zip(&now.0);
+        pairs.filter(|(before, now)| before != now).map(|((name, _), _)| *name).collect()
     }
 }
 
@@ -180,10 +200,11 @@ impl ConfigFile {
         }
         let new_ids = config.keep_made_ids(&self.made_ids);
         let made_ids = std::mem::take(&mut config.made_ids);
-        if Fixed::of(&config) != self.fixed {
+        let different = self.fixed.different(&Fixed::of(&config));
+        if !different.is_empty() {
             tracing::warn!(
-                "listen, operations_listen, allowed_hosts, max_tasks, [sts], [admin] or [state] differ from those at the start: they are taken \
-                 over at the next start"
+                "{} waits for the next start: a reload takes over tasks and [defaults]",
+                different.join(", ")
             );
         }
         // The file's tasks are checked against each other already; here against those of the admin socket.

@@ -11,10 +11,12 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::{say, say_table};
-use crate::admin::api::{Register, RoleView, TaskList, TaskView, Which};
 use crate::admin::client::ask;
+use crate::admin::messages::{Register, RoleView, TaskList, TaskView, Which};
 use crate::cli::{self, TaskAction, TaskAdd};
 use crate::failure::{Exit, Failure};
+use crate::http::LINK_LOCAL;
+use crate::launch::{FULL, RELATIVE};
 
 /// How an answer is shown to a person.
 type Show = fn(&Bytes) -> Result<(), Failure>;
@@ -105,18 +107,22 @@ fn parse<T: DeserializeOwned>(answer: &Bytes) -> Result<T, Failure> {
     })
 }
 
-/// What opens a task: for the environment of its containers.
+/// What opens a task: lines for the environment of its containers. The execution role's are comments, because both roles have the same
+/// variables, and so is the URI that this proxy's address makes second choice.
 fn say_opened(answer: &Bytes) -> Result<(), Failure> {
     let task: TaskView = parse(answer)?;
     for (kind, role) in roles(&task) {
         say(format!("# {kind} {} of {}", role.role_arn, task.task_arn));
+        let mark = if kind == "execution role" && task.role.is_some() { "# " } else { "" };
         if let (Some(relative), Some(full)) = (&role.relative_uri, &role.full_uri) {
-            say(format!("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI={relative}"));
-            say("# or, where 169.254.170.2 does not lead to this proxy:");
-            say(format!("AWS_CONTAINER_CREDENTIALS_FULL_URI={full}"));
+            let lines = [format!("{FULL}={full}"), format!("{RELATIVE}={relative}")];
+            let is_relative = full.starts_with(&format!("http://{LINK_LOCAL}:80/"));
+            let [first, second] = if is_relative { [&lines[1], &lines[0]] } else { [&lines[0], &lines[1]] };
+            say(format!("{mark}{first}"));
+            say(format!("# or {second}"));
         }
         if let Some(token) = &role.token {
-            say(format!("AWS_CONTAINER_AUTHORIZATION_TOKEN={token}"));
+            say(format!("{mark}AWS_CONTAINER_AUTHORIZATION_TOKEN={token}"));
         }
     }
     Ok(())

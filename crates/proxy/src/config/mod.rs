@@ -3,8 +3,10 @@
 mod admin;
 mod audit;
 mod file;
+mod pattern;
 pub mod request;
 mod section;
+mod state;
 mod task;
 
 use std::collections::HashMap;
@@ -13,9 +15,11 @@ use std::path::Path;
 
 use taskcreds_core::{BudgetLimits, CredentialsId, NewTask, RoleKind, TaskArn};
 
-pub use admin::{Admin, KeepSessions, Pattern, Rule, State};
+pub use admin::{Admin, Rule};
+pub use pattern::Pattern;
 pub use section::Fault;
 use section::Faults;
+pub use state::{KeepSessions, State};
 use task::{Settings, Tasks};
 
 /// The port of the ECS agent's credentials endpoint.
@@ -32,6 +36,10 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Where `/healthz`, `/readyz` and `/metrics` are; nowhere by default.
     pub operations_listen: Option<SocketAddr>,
+    /// How many hops answers go: 1 for this machine and its neighbours, one more for each router between.
+    pub hop_limit: u8,
+    /// Whether connections are refused that were made to loopback from elsewhere.
+    pub refuse_misrouted: bool,
     /// Names that `Host` may have beside the protocol's own.
     pub allowed_hosts: Vec<String>,
     /// How many STS calls the node may make.
@@ -57,6 +65,8 @@ impl Default for Config {
         Self {
             listen: Vec::new(),
             operations_listen: None,
+            hop_limit: 1,
+            refuse_misrouted: true,
             allowed_hosts: Vec::new(),
             budget: BudgetLimits::default(),
             max_tasks: MAX_TASKS,
@@ -92,9 +102,6 @@ impl Config {
         let mut config = Self::parse(&shown, &text, file.parent().unwrap_or(Path::new(".")))?;
         let holds_secrets =
             config.tasks.len() > config.made_ids.len() || config.tasks.iter().any(|task| !task.tokens.is_empty());
-        if config.tasks.is_empty() && config.admin.is_none() {
-            config.warnings.push(format!("{shown} has no [[task]] and no [admin]: there is nothing to serve"));
-        }
         if is_public && holds_secrets {
             config
                 .warnings
@@ -116,6 +123,10 @@ impl Config {
             config.operations_listen = root
                 .string("operations_listen", faults)
                 .and_then(|address| address.parse(faults, |text| loopback_address(&text)));
+            if let Some(hops) = root.number("hop_limit", 1..=255, faults).and_then(|hops| u8::try_from(hops).ok()) {
+                config.hop_limit = hops;
+            }
+            config.refuse_misrouted = root.boolean("refuse_misrouted", faults).unwrap_or(true);
             config.allowed_hosts = root.parsed_strings("allowed_hosts", faults, allowed_host);
             if let Some(mut sts) = root.value("sts").and_then(|value| section::Section::new(value, faults)) {
                 let defaults = BudgetLimits::default();
@@ -130,9 +141,9 @@ impl Config {
                 config.max_tasks = most as usize;
             }
             let section = root.value("admin").and_then(|value| section::Section::new(value, faults));
-            config.admin = admin::admin(section, base, faults);
+            config.admin = admin::admin(section, base, &mut config.warnings, faults);
             let section = root.value("state").and_then(|value| section::Section::new(value, faults));
-            config.state = admin::state(section, base, faults);
+            config.state = state::state(section, base, faults);
             let section = root.value("audit").and_then(|value| section::Section::new(value, faults));
             config.audit = audit::audit(section, base, faults);
             let defaults = root.value("defaults").and_then(|value| section::Section::new(value, faults));
@@ -147,7 +158,8 @@ impl Config {
                 tasks.read(section, &defaults, base, faults);
             }
             root.finish(faults);
-            (config.tasks, config.made_ids, config.warnings) = (tasks.tasks, tasks.made, tasks.warnings);
+            (config.tasks, config.made_ids) = (tasks.tasks, tasks.made);
+            config.warnings.extend(tasks.warnings);
         }
         if config.tasks.len() > config.max_tasks {
             let message = format!("{} roles of tasks, and at most {} are held", config.tasks.len(), config.max_tasks);
@@ -207,11 +219,9 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
 /// # Errors
 /// What is wrong.
 pub fn loopback_address(text: &str) -> Result<SocketAddr, String> {
-    let address = listen_address(text)?;
-    if address.ip().is_loopback() {
-        Ok(address)
-    } else {
-        Err("must be an address of loopback, as 127.0.0.1:51680".to_owned())
+    match listen_address(text) {
+        Ok(address) if address.ip().is_loopback() => Ok(address),
+        _ => Err("must be ADDRESS:PORT with an address of loopback, as 127.0.0.1:51680".to_owned()),
     }
 }
 

@@ -120,7 +120,11 @@ fn in_camel_case(fault: Fault) -> Fault {
         Some((first, rest)) => format!("{}.{rest}", camel(first)),
         None => camel(&fault.path),
     };
-    Fault { place, path, message: camel(&fault.message) }
+    // A request may ask for a token and names no file.
+    let message = camel(&fault.message)
+        .replace("set token or tokenFile", "set withToken or token")
+        .replace("tokenFile", "withToken");
+    Fault { place, path, message }
 }
 
 /// `task_arn` is `taskArn`; an underscore that does not join two letters stays.
@@ -187,6 +191,7 @@ mod tests {
             "request: roleArn: must be a string",
             "request: tags.aws:x_y: tag may not begin with aws:",
             "request: task_arn: unknown key; the keys here are taskArn",
+            "withToken",
             "request: noSuch: unknown key",
             "request: tokenFile: is for the configuration file",
             "request: withToken: must be true or false",

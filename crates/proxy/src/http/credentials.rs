@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use http::request::Parts;
 use http::{Response, StatusCode, header};
 use http_body_util::Full;
-use taskcreds_core::{Arrival, IdDigest, Registry, Session, SessionCache, Task};
+use taskcreds_core::{IdDigest, Registry, Session, SessionCache, Task};
 
 use super::error::{Fault, Version};
 use super::guard::{self, AllowedHosts};
@@ -31,6 +31,8 @@ pub struct Endpoint {
     pub metrics: Arc<Metrics>,
     /// Records the answers, where it is asked for.
     pub audit: Option<Arc<Audit>>,
+    /// Whether connections are refused that were made to loopback from elsewhere.
+    pub refuse_misrouted: bool,
 }
 
 /// What has come out of a request on its way: for the record.
@@ -46,7 +48,7 @@ impl Answer for Endpoint {
     /// Within [`Freshness::patience`](taskcreds_core::Freshness::patience) plus what the machine needs.
     async fn answer(&self, request: Parts, connected: Connected) -> Response<Full<Bytes>> {
         let mut seen = Seen::default();
-        let answer = AssertUnwindSafe(self.credentials(&request, connected.arrival, &mut seen)).catch_unwind().await;
+        let answer = AssertUnwindSafe(self.credentials(&request, connected, &mut seen)).catch_unwind().await;
         let mut answer = answer.unwrap_or_else(|_| Err(defect()));
         if let Some(audit) = &self.audit
             && !audit.answered(&record(&request, connected, &seen, answer.as_ref().err())).await
@@ -70,13 +72,18 @@ impl Endpoint {
     async fn credentials(
         &self,
         request: &Parts,
-        arrival: Arrival,
+        connected: Connected,
         seen: &mut Seen,
     ) -> Result<Response<Full<Bytes>>, Fault> {
+        if connected.is_misrouted && self.refuse_misrouted {
+            let rule =
+                "this address of loopback was asked from another machine: net.ipv4.conf.*.route_localnet lets it in";
+            return Err(Fault::Forbidden(rule.into()));
+        }
         let asked = guard::check(request, &self.hosts)?;
         let version = asked.version;
         seen.version = Some(version);
-        let authenticated = self.registry.authenticate(asked.id, asked.token, arrival);
+        let authenticated = self.registry.authenticate(asked.id, asked.token, connected.arrival);
         let task = match authenticated {
             Ok(task) => seen.task.insert(task),
             Err(refusal) => {

@@ -178,13 +178,13 @@ fn body(status: StatusCode, code: &str, message: &str) -> Bytes {
 #[must_use]
 pub fn unparsable(date: std::time::SystemTime) -> Vec<u8> {
     let message = "this is no HTTP/1.1 request, or its head is longer than 16 KiB or has more than 64 headers";
-    raw(StatusCode::BAD_REQUEST, "InvalidRequest", message, date)
+    let status = StatusCode::BAD_REQUEST;
+    raw(status, &body(status, "InvalidRequest", message), date)
 }
 
-/// A whole answer, head and body, after which the connection is closed.
+/// A whole answer, head and JSON, after which the connection is closed.
 #[must_use]
-pub fn raw(status: StatusCode, code: &str, message: &str, date: std::time::SystemTime) -> Vec<u8> {
-    let body = body(status, code, message);
+pub fn raw(status: StatusCode, body: &[u8], date: std::time::SystemTime) -> Vec<u8> {
     let mut answer = format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncache-control: no-store\r\nconnection: close\r\n\
          content-length: {}\r\ndate: {}\r\n\r\n",
@@ -192,7 +192,7 @@ pub fn raw(status: StatusCode, code: &str, message: &str, date: std::time::Syste
         httpdate::fmt_http_date(date)
     )
     .into_bytes();
-    answer.extend_from_slice(&body);
+    answer.extend_from_slice(body);
     answer
 }
 

@@ -61,6 +61,19 @@ pub struct Connected {
     pub peer: SocketAddr,
     /// This end.
     pub arrival: Arrival,
+    /// It was made to an address of loopback from elsewhere, which only a machine does that routes what must not be routed, as with
+    /// `route_localnet` on (CVE-2020-8558). Told from the destination before any redirection.
+    pub is_misrouted: bool,
+}
+
+impl Connected {
+    fn of(stream: &TcpStream, peer: SocketAddr) -> Self {
+        let local = stream.local_addr().ok().map(|address| address.ip().to_canonical());
+        let destination = original_destination(stream).or(local);
+        let arrival = if destination == Some(IpAddr::V4(LINK_LOCAL)) { Arrival::LinkLocal } else { Arrival::Elsewhere };
+        let is_own = peer.ip().to_canonical().is_loopback() || Some(peer.ip().to_canonical()) == local;
+        Self { peer, arrival, is_misrouted: destination.is_some_and(|it| it.is_loopback()) && !is_own }
+    }
 }
 
 /// What a listener answers with: the credentials endpoint or the operations endpoint.
@@ -110,6 +123,19 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// Has answers go over this many routers at most, less one: with 1 this machine and its neighbours get them, and nobody behind a router.
+///
+/// # Errors
+/// The system's.
+pub fn limit_hops(listener: &TcpListener, hops: u8) -> io::Result<()> {
+    let socket = socket2::SockRef::from(listener);
+    // Inherited by every accepted connection.
+    match listener.local_addr()? {
+        SocketAddr::V4(_) => socket.set_ttl_v4(hops.into()),
+        SocketAddr::V6(_) => socket.set_unicast_hops_v6(hops.into()),
+    }
+}
+
 /// Answers requests on one listener until told to stop; then finishes what is under way, for at most five seconds.
 pub async fn run(listener: TcpListener, endpoint: Arc<impl Answer>, places: Arc<Places>, stop: CancellationToken) {
     let connections = TaskTracker::new();
@@ -126,7 +152,7 @@ pub async fn run(listener: TcpListener, endpoint: Arc<impl Answer>, places: Arc<
                 let answering = Answering::default();
                 // Without one every other connection of this source is being answered: it has enough for now.
                 let Some(place) = places.take(peer.ip(), Arc::clone(&answering)) else { continue };
-                let connected = Connected { peer, arrival: arrival(&stream) };
+                let connected = Connected::of(&stream, peer);
                 connections.spawn(connection(stream, connected, answering, Arc::clone(&endpoint), place, stop.clone()));
             }
             Err(error) if is_the_clients(&error) => {}
@@ -191,13 +217,6 @@ async fn connection(
 async fn stopped(stop: &CancellationToken, begun: &Notify) {
     stop.cancelled().await;
     let _ = tokio::time::timeout(FIRST_REQUEST, begun.notified()).await;
-}
-
-/// Told from the destination of the connection, the original one where the packets were redirected.
-fn arrival(stream: &TcpStream) -> Arrival {
-    let local = stream.local_addr().ok().map(|address| address.ip());
-    let destination = original_destination(stream).or(local);
-    if destination == Some(IpAddr::V4(LINK_LOCAL)) { Arrival::LinkLocal } else { Arrival::Elsewhere }
 }
 
 #[cfg(target_os = "linux")]

@@ -20,6 +20,32 @@ impl Netns {
         Ok(netns)
     }
 
+    /// Joins it to another one by a pair of interfaces, each with its address and prefix length.
+    pub(crate) fn join(&self, own: &str, other: &Self, others: &str) -> Result<(), String> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = format!("{}{}", std::process::id() % 10_000, NEXT.fetch_add(1, Ordering::Relaxed));
+        let (left, right) = (format!("tcl{number}"), format!("tcr{number}"));
+        let there = ["name", &right, "netns", &other.name];
+        ip(&[&["-n", &self.name, "link", "add", &left, "type", "veth", "peer"][..], &there[..]].concat())?;
+        for (netns, device, address) in [(self, &left, own), (other, &right, others)] {
+            netns.ip(&format!("address add {address} dev {device}"))?;
+            netns.ip(&format!("link set {device} up"))?;
+        }
+        Ok(())
+    }
+
+    /// `ip` in the namespace.
+    pub(crate) fn ip(&self, arguments: &str) -> Result<(), String> {
+        ip(&["-n", &self.name].into_iter().chain(arguments.split(' ')).collect::<Vec<_>>())
+    }
+
+    /// Sets a value below /proc/sys/net in the namespace.
+    pub(crate) fn set(&self, key: &str, value: u32) -> Result<(), String> {
+        let script = format!("echo {value} > /proc/sys/net/{key}");
+        let status = self.command("sh").args(["-c", &script]).status().map_err(|error| error.to_string())?;
+        if status.success() { Ok(()) } else { Err(format!("{key} cannot be set")) }
+    }
+
     /// A program in the namespace. `ip netns exec` becomes the program, so its process id is the program's.
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("ip");

@@ -4,15 +4,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::admin::{Place, read, readiness, refusal, started, timed};
 use crate::http::get;
+use crate::place::{Place, read, readiness, refusal, started, timed};
 use crate::rig::{Process, runtime, until};
 use crate::secrets;
 use crate::skip;
@@ -299,10 +301,74 @@ fn a_state_folder_of_others_or_in_use_is_69() {
     let open = place.folder.path().join("open");
     fs::create_dir(&open).unwrap();
     fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
-    refused(&open, "others may write to it: chmod 700 it");
+    refused(&open, "others may write to it: name a folder of its own");
     fs::set_permissions(&open, fs::Permissions::from_mode(0o700)).unwrap();
     let others = chown(&open, Some(31_000), None).map_err(|error| format!("cannot give a folder away: {error}"));
     if skip::unless("a state folder of another user", others).is_some() {
         refused(&open, "it belongs to user 31000");
     }
+}
+
+/// A small file system in memory, on a folder of its own.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(folder: &Path) -> Result<Self, String> {
+        fs::create_dir(folder).map_err(|error| error.to_string())?;
+        let mut mount = Command::new("mount");
+        let mount = mount.args(["-t", "tmpfs", "-o", "size=1300k,mode=700", "tmpfs"]).arg(folder);
+        match mount.output() {
+            Ok(output) if output.status.success() => Ok(Self(folder.to_owned())),
+            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+            Err(error) => Err(format!("mount: {error}")),
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn after_a_full_disk_has_room_again_changes_are_taken_and_revocations_last() {
+    let (sts, place) = (Sts::new(), Place::new());
+    let Some(disk) = skip::unless("a disk that fills up", Disk::mount(&place.state())) else { return };
+    let [gone, late] = ["gone", "late"].map(Task::without_id);
+    let proxy = place.serve(&sts);
+    let gone_view = place.add(&gone, "");
+    assert_eq!(read(&proxy, &gone_view).status, 200);
+
+    let filler = disk.0.join("filler");
+    let mut file = fs::File::create(&filler).unwrap();
+    while file.write_all(&[0; 512]).is_ok() {}
+    // A store has room left within its file; it is full when it has to grow.
+    let mut number = 0;
+    let refused = loop {
+        number += 1;
+        assert!(number < 2_000, "the disk never fills up");
+        let task = Task::without_id(&format!("t{number}"));
+        let body = json!({"taskArn": task.arn(), "roleArn": task.role_arn(), "policy": format!("{{\"Statement\":\"{}\"}}", "x".repeat(2_000))});
+        let answer = place.post("/v1/tasks", &body);
+        if answer.status != 201 {
+            break answer;
+        }
+    };
+    assert_eq!((refused.status, refused.error().0.as_str()), (500, "StoreFailed"));
+    assert!(readiness(&proxy).to_string().contains("store"), "{}", readiness(&proxy));
+    let rm = place.run(&format!("rm {}", gone.arn()));
+    // In force at once, whether or not the store has taken it.
+    assert_eq!(read(&proxy, &gone_view).status, 400, "{}", rm.stderr);
+
+    drop(file);
+    fs::remove_file(&filler).unwrap();
+    until("the store takes changes again", || {
+        place.run(&format!("add --task-arn {} --role-arn {}", late.arn(), late.role_arn())).code() == 0
+    });
+    until("nothing is left to be recorded", || readiness(&proxy)["ready"] == true);
+    ended_by(proxy, Signal::KILL);
+    let proxy = place.serve(&sts);
+    assert_eq!(read(&proxy, &gone_view).status, 400);
+    assert!(place.list().iter().any(|task| task["taskArn"] == late.arn().as_str()));
 }
