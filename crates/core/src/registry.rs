@@ -75,6 +75,8 @@ pub struct Reconciled {
     pub new_tokens: usize,
     /// How many have ended, those that were replaced included.
     pub ended: usize,
+    /// Those of other sources that have ended because the configuration names the same task and role, or the same id.
+    pub displaced: Vec<Arc<Task>>,
 }
 
 /// Why a task was not registered. Nothing has changed.
@@ -141,7 +143,7 @@ impl Registry {
     }
 
     /// Makes the registrations of [`Source::Configuration`] what the configuration says now, in one step; those of other sources
-    /// stay as they are.
+    /// stay as they are, but for those that it displaces: nobody who registers tasks can keep the configuration from being taken over.
     ///
     /// A task whose spec, id and token rule are what they were keeps its lease and so its session: it costs no STS call. Its
     /// previous token stays valid beside a new one, for the readers that have read it once. What has changed otherwise gets a new
@@ -150,16 +152,12 @@ impl Registry {
     /// # Errors
     /// [`RegisterError`]; nothing has changed then.
     pub fn reconcile(&self, wanted: Vec<NewTask>) -> Result<Reconciled, RegisterError> {
+        if wanted.len() > self.capacity {
+            return Err(RegisterError::Full(self.capacity));
+        }
         let mut next = Tasks::default();
         let mut outcome = Reconciled::default();
         let mut tasks = self.write();
-        let is_configured = |task: &&Arc<Task>| task.registration.source == Source::Configuration;
-        for task in tasks.by_id.values().filter(|task| !is_configured(task)) {
-            next.insert(Arc::clone(task));
-        }
-        if next.by_id.len() + wanted.len() > self.capacity {
-            return Err(RegisterError::Full(self.capacity));
-        }
         for new in wanted {
             let new = Registration::configured(new);
             next.place(&new)?;
@@ -177,6 +175,12 @@ impl Registry {
                 }
             };
             next.insert(task);
+        }
+        for other in tasks.by_id.values().filter(|task| task.registration.source != Source::Configuration) {
+            match next.place(&other.registration) {
+                Ok(()) => next.insert(Arc::clone(other)),
+                Err(_) => outcome.displaced.push(Arc::clone(other)),
+            }
         }
         let stays = |old: &Arc<Task>| next.by_id.get(&old.id()).is_some_and(|new| new.lease.id() == old.lease.id());
         for old in tasks.by_id.values().filter(|old| !stays(old)) {
@@ -413,11 +417,22 @@ mod tests {
         registry.reconcile(vec![new_task("file")]).unwrap();
         registry.reconcile(vec![]).unwrap();
         assert!(kept.lease.stands() && registry.tasks().len() == 1);
-        assert!(matches!(registry.reconcile(vec![new_task("socket")]), Err(RegisterError::TaskTaken(..))));
-        let many = ["a", "b", "c"].map(new_task).to_vec();
-        assert!(matches!(registry.reconcile(many), Err(RegisterError::Full(3))));
         assert_eq!(registry.find(kept.arn(), RoleKind::Task).unwrap().id(), kept.id());
         assert!(registry.find(kept.arn(), RoleKind::Execution).is_none());
+        // The socket's tasks take no room from the file's.
+        registry.reconcile(["a", "b", "c"].map(new_task).to_vec()).unwrap();
+        assert!(kept.lease.stands() && registry.tasks().len() == 4);
+
+        let same_task = registry.reconcile(vec![new_task("socket")]).unwrap();
+        assert_eq!((same_task.displaced.len(), same_task.ended), (1, 4));
+        assert!(!kept.lease.stands() && registry.tasks().len() == 1);
+        let other = new_task("other");
+        let other =
+            registry.register(Registration::of(other.clone(), Source::Admin { uid: 7 })).map(|task| (task, other));
+        let (task, other) = other.unwrap();
+        let same_id = NewTask { id: other.id, ..new_task("of-the-file") };
+        assert_eq!(registry.reconcile(vec![same_id]).unwrap().displaced.len(), 1);
+        assert!(!task.lease.stands());
     }
 
     #[test]

@@ -99,6 +99,10 @@ pub struct TaskNames {
 }
 
 impl TaskNames {
+    /// The keys of [`TaskNames::tags`].
+    pub const KEYS: [&str; 5] =
+        ["ecs-cluster-arn", "ecs-cluster-name", "ecs-task-arn", "ecs-task-family", "ecs-service-name"];
+
     /// The session tags that tell the task, in the shape of EKS Pod Identity's: `ecs-cluster-arn`, `ecs-cluster-name`,
     /// `ecs-task-arn`, `ecs-task-family`, `ecs-service-name`.
     ///
@@ -109,13 +113,14 @@ impl TaskNames {
     /// [`Invalid`] for a family or service with characters that no tag may hold.
     pub fn tags(&self, arn: &TaskArn) -> Result<(Vec<SessionTag>, Vec<&'static str>), Invalid> {
         let cluster_arn = arn.cluster_arn();
-        let all = [
-            ("ecs-cluster-arn", cluster_arn.as_deref()),
-            ("ecs-cluster-name", arn.cluster()),
-            ("ecs-task-arn", Some(arn.as_str())),
-            ("ecs-task-family", self.family.as_deref()),
-            ("ecs-service-name", self.service.as_deref()),
+        let values = [
+            cluster_arn.as_deref(),
+            arn.cluster(),
+            Some(arn.as_str()),
+            self.family.as_deref(),
+            self.service.as_deref(),
         ];
+        let all = Self::KEYS.into_iter().zip(values);
         let (mut tags, mut left_out) = (Vec::new(), Vec::new());
         for (key, value) in all.into_iter().filter_map(|(key, value)| Some((key, value?))) {
             if value.chars().count() > SessionTag::MAX_VALUE {

@@ -24,7 +24,7 @@ use crate::failure::{Exit, Failure};
 use crate::handover::Sockets;
 use crate::http::credentials::Endpoint;
 use crate::http::guard::AllowedHosts;
-use crate::http::operations::Operations;
+use crate::http::operations::{Operations, Registrations};
 use crate::http::places::Places;
 use crate::metrics::Metrics;
 
@@ -200,6 +200,16 @@ impl Proxy {
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.addresses()
+    }
+
+    /// What the admin socket changes, where there is one.
+    #[must_use]
+    pub fn registrations(&self) -> Option<Arc<Registrations>> {
+        #[cfg(unix)]
+        let registrations = self.admin.as_ref().map(|(_, api)| Arc::clone(&api.registrations));
+        #[cfg(not(unix))]
+        let registrations = None;
+        registrations
     }
 
     /// The credentials endpoint.

@@ -182,7 +182,13 @@ impl SessionCache {
         if let Some(kept) = kept {
             self.resume(new, kept);
         }
+        self.forget(old);
         self.prefetch(new);
+    }
+
+    /// Forgets the session of a task that has ended, so that it takes no place.
+    pub fn forget(&self, task: &Task) {
+        self.cells.invalidate(&task.lease.id());
     }
 
     /// Has a new session of this task loaded now, as far as the budget has room.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::Serialize;
-use taskcreds_core::{CredentialsId, RoleKind, SessionCache, Source, State, Task, TaskArn};
+use taskcreds_core::{AssumeRoleError, CredentialsId, RoleKind, SessionCache, Source, State, Task, TaskArn};
 use utoipa::OpenApi;
 use zeroize::Zeroizing;
 
@@ -96,16 +96,16 @@ impl Api {
         }
     }
 
-    fn changed(&self, changed: &[Changed], warnings: Vec<String>) -> TaskView {
+    fn changed(&self, peer: &Peer, changed: &[Changed], warnings: Vec<String>) -> TaskView {
         let tasks: Vec<_> = changed.iter().map(|one| (&one.task, Some(&one.told))).collect();
-        let mut view = self.view(&tasks);
+        let mut view = self.view(peer, &tasks);
         view.created = Some(changed.iter().any(|one| one.is_new));
         view.warnings = warnings;
         view
     }
 
     /// The registrations of one task.
-    fn view(&self, roles: &[(&Arc<Task>, Option<&Told>)]) -> TaskView {
+    fn view(&self, peer: &Peer, roles: &[(&Arc<Task>, Option<&Told>)]) -> TaskView {
         let mut view = TaskView::default();
         for (task, told) in roles {
             view.task_arn = task.arn().to_string();
@@ -113,7 +113,7 @@ impl Api {
                 Source::Configuration => ("configuration".to_owned(), None),
                 Source::Admin { uid } => ("admin".to_owned(), Some(uid)),
             };
-            let role = self.role(task, *told);
+            let role = self.role(peer, task, *told);
             match task.role_kind() {
                 RoleKind::Task => view.role = Some(role),
                 RoleKind::Execution => view.execution = Some(role),
@@ -122,9 +122,12 @@ impl Api {
         view
     }
 
-    fn role(&self, task: &Task, told: Option<&Told>) -> RoleView {
+    fn role(&self, peer: &Peer, task: &Task, told: Option<&Told>) -> RoleView {
         let state = self.sessions.state(task);
-        let failure = state.as_ref().and_then(|state| state.failure.as_ref()).map(ToString::to_string);
+        // The whole text may tell of the proxy's own credentials: for who may do everything.
+        let words =
+            |failure: &Arc<AssumeRoleError>| if peer.is_privileged() { failure.to_string() } else { failure.told() };
+        let failure = state.as_ref().and_then(|state| state.failure.as_ref()).map(words);
         let path = told.map(|told| format!("/v2/credentials/{}", told.id.expose()));
         // 127.0.0.1 before ::1: it is the one form that every client accepts.
         let loopback = self.addresses.iter().filter(|address| address.ip().is_loopback());
@@ -168,7 +171,7 @@ fn register(api: &Api, peer: &Peer, body: &[u8]) -> Result<Reply, AdminError> {
     for one in changed.iter().filter(|one| one.is_new) {
         told(peer, &one.task, "registered");
     }
-    let view = api.changed(&changed, warnings);
+    let view = api.changed(peer, &changed, warnings);
     let status = if view.created == Some(true) { StatusCode::CREATED } else { StatusCode::OK };
     Ok(reply(status, &view))
 }
@@ -194,7 +197,7 @@ fn list(api: &Api, peer: &Peer, query: &str) -> Result<Reply, AdminError> {
     tasks.sort_by(|one, other| (one.arn(), one.role_kind()).cmp(&(other.arn(), other.role_kind())));
     let views = tasks.chunk_by(|one, other| one.arn() == other.arn()).map(|roles| {
         let roles: Vec<_> = roles.iter().map(|task| (task, None)).collect();
-        api.view(&roles)
+        api.view(peer, &roles)
     });
     Ok(reply(StatusCode::OK, &TaskList { tasks: views.collect() }))
 }
@@ -232,7 +235,7 @@ fn rotate(api: &Api, peer: &Peer, body: &[u8]) -> Result<Reply, AdminError> {
     let which = which(body, true)?;
     let changed = api.registrations.rotate(peer, &which.arn, which.kind.unwrap_or(RoleKind::Task), which.id)?;
     told(peer, &changed.task, "rotated");
-    let mut view = api.changed(&[changed], Vec::new());
+    let mut view = api.changed(peer, &[changed], Vec::new());
     view.created = None;
     Ok(reply(StatusCode::OK, &view))
 }
@@ -246,7 +249,7 @@ fn refresh(api: &Api, peer: &Peer, body: &[u8]) -> Result<Reply, AdminError> {
     let which = which(body, false)?;
     let tasks = api.registrations.refresh(peer, &which.arn, which.kind)?;
     let roles: Vec<_> = tasks.iter().map(|task| (task, None)).collect();
-    Ok(reply(StatusCode::ACCEPTED, &api.view(&roles)))
+    Ok(reply(StatusCode::ACCEPTED, &api.view(peer, &roles)))
 }
 
 /// This document.

@@ -1,6 +1,7 @@
 //! The client of the admin socket: one request, one answer.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ pub async fn ask(socket: &Path, method: Method, path: &str, body: Option<&impl S
 
 async fn exchange(socket: &Path, method: Method, path: &str, body: Vec<u8>) -> io::Result<(StatusCode, Bytes)> {
     let stream = UnixStream::connect(socket).await?;
+    check_server(socket, &stream)?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     let request = Request::builder()
@@ -58,6 +60,20 @@ async fn exchange(socket: &Path, method: Method, path: &str, body: Vec<u8>) -> i
             _ = &mut connection, if !is_over => is_over = true,
         }
     }
+}
+
+/// Whoever could have made the socket there is trusted: root, this user, and the owner of its folder. Somebody else's socket in a folder
+/// like /tmp would be told ids and tokens.
+fn check_server(socket: &Path, stream: &UnixStream) -> io::Result<()> {
+    let folder = socket.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (server, owner) = (stream.peer_cred()?.uid(), std::fs::metadata(folder)?.uid());
+    if [0, owner, rustix::process::geteuid().as_raw()].contains(&server) {
+        return Ok(());
+    }
+    let why = format!(
+        "user {server} listens there, in a folder of user {owner}: this is not the proxy that the folder is for"
+    );
+    Err(io::Error::other(why))
 }
 
 fn unreachable(socket: &Path, error: &io::Error) -> Failure {

@@ -64,6 +64,13 @@ impl Folder {
     pub(super) fn file(&self, name: &str) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR)?;
+        let stat = rustix::fs::fstat(&file)?;
+        let user = rustix::process::geteuid().as_raw();
+        let is_regular = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
+        if !is_regular || stat.st_uid != user || stat.st_nlink != 1 || stat.st_mode & 0o077 != 0 {
+            let why = "it is no file of this user's alone: chown and chmod 600 it, or move it away";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
         // So that a file which is there for the first time is still there after a loss of power.
         rustix::fs::fsync(&self.fd)?;
         Ok(file.into())
@@ -98,6 +105,11 @@ mod tests {
         assert_eq!(std::fs::metadata(path.join("x")).unwrap().mode() & 0o777, 0o600);
         symlink("x", path.join("link")).unwrap();
         assert!(folder.file("link").is_err());
+        std::fs::set_permissions(path.join("x"), std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(folder.file("x").unwrap_err().to_string().contains("chmod 600"));
+        std::fs::set_permissions(path.join("x"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::hard_link(path.join("x"), path.join("y")).unwrap();
+        assert!(folder.file("x").is_err(), "it has a second name");
 
         symlink(&path, parent.path().join("link")).unwrap();
         assert!(Folder::open(&parent.path().join("link")).is_err());

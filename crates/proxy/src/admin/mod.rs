@@ -21,6 +21,7 @@ use std::time::Duration;
 use taskcreds_core::{Registry, SessionCache};
 
 use self::api::Api;
+use self::peer::Peer;
 use self::registrations::Registrations;
 use self::socket::AdminSocket;
 use self::store::Store;
@@ -56,6 +57,7 @@ pub fn start(
         (None, Some(admin)) => AdminSocket::bind(admin)?,
         (None, None) => return Ok(None),
     };
-    let registrations = Arc::new(Registrations::restore(registry, Arc::clone(&sessions), store, kept));
+    let peer = |uid| Peer::new(uid, socket.own_uid(), socket.rules());
+    let registrations = Arc::new(Registrations::restore(registry, Arc::clone(&sessions), store, kept, peer));
     Ok(Some((socket, Arc::new(Api { registrations, sessions, addresses }))))
 }

@@ -6,7 +6,7 @@
 //! | one with a rule in `[[admin.allow]]` | register the rule's roles and tasks, as many as it says; see and change its own |
 //! | any other | nothing |
 
-use taskcreds_core::{NewTask, Registration, Source};
+use taskcreds_core::{Registration, RoleArn, Source, TaskArn};
 
 use super::error::AdminError;
 use crate::config::Rule;
@@ -37,16 +37,21 @@ impl Peer {
     ///
     /// # Errors
     /// [`AdminError::NotAllowed`].
-    pub(super) fn may_register(&self, task: &NewTask) -> Result<(), AdminError> {
+    pub(super) fn may_register(&self, role_arn: &RoleArn, task_arn: &TaskArn) -> Result<(), AdminError> {
         let Some(rule) = &self.rule else { return Ok(()) };
         let not_allowed = |what: String| Err(AdminError::NotAllowed { uid: self.uid, what });
-        if !rule.allows_role(&task.spec.role_arn) {
-            return not_allowed(format!("{} (role_arns)", task.spec.role_arn));
+        if !rule.allows_role(role_arn) {
+            return not_allowed(format!("{role_arn} (role_arns)"));
         }
-        if !rule.allows_task(&task.arn) {
-            return not_allowed(format!("{} (task_arns)", task.arn));
+        if !rule.allows_task(task_arn) {
+            return not_allowed(format!("{task_arn} (task_arns)"));
         }
         Ok(())
+    }
+
+    /// Whether it may do everything.
+    pub(super) fn is_privileged(&self) -> bool {
+        self.rule.is_none()
     }
 
     /// Whether it may see and change this.
@@ -80,14 +85,15 @@ mod tests {
         let (own, rules) = (500, [rule]);
         let mut elsewhere = new_task("ci-build");
         elsewhere.arn = "arn:aws:ecs:us-west-2:111122223333:task/prod/t1".parse().unwrap();
+        let may =
+            |peer: &Peer, task: &taskcreds_core::NewTask| peer.may_register(&task.spec.role_arn, &task.arn).is_ok();
         for uid in [0, own] {
             let peer = Peer::new(uid, own, &rules).unwrap();
-            assert!(peer.may_register(&new_task("web")).is_ok() && peer.may_register(&elsewhere).is_ok());
+            assert!(may(&peer, &new_task("web")) && may(&peer, &elsewhere));
             assert_eq!(peer.max_tasks(), None);
         }
         let peer = Peer::new(1000, own, &rules).unwrap();
-        assert!(peer.may_register(&new_task("ci-build")).is_ok());
-        assert!(peer.may_register(&new_task("web")).is_err() && peer.may_register(&elsewhere).is_err());
+        assert!(may(&peer, &new_task("ci-build")) && !may(&peer, &new_task("web")) && !may(&peer, &elsewhere));
         assert_eq!(peer.max_tasks(), Some(3));
         for uid in [1, 1001, 65_534, u32::MAX] {
             assert!(matches!(Peer::new(uid, own, &rules), Err(AdminError::NoRule(_))), "{uid}");

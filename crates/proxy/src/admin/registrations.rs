@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use taskcreds_core::{
-    CredentialsId, IdDigest, NewTask, Registration, Registry, RoleKind, SessionCache, Source, Task, TaskArn, Token,
+    CredentialsId, IdDigest, NewTask, RegisterError, Registration, Registry, RoleKind, SessionCache, Source, Task,
+    TaskArn, Token,
 };
 
 use super::error::AdminError;
@@ -30,10 +31,10 @@ pub struct Registrations {
 struct Changes {
     /// What opens each registration, to answer one that is asked for again. Not kept on disk.
     told: HashMap<IdDigest, Told>,
-    /// Revocations that the store has not taken.
-    unrecorded: Vec<(TaskArn, IdDigest)>,
-    /// What the store holds and is not in force, because something else was in its place at the start.
+    /// What the store holds and is not in force: there was no room for it at the start, or its user's rule does not allow it any more.
     dormant: Vec<Registration>,
+    /// Whether the store may hold something else than the registry and `dormant`: it has failed, or the file has displaced something.
+    is_unsure: bool,
 }
 
 /// What opens a registration: told to whoever registers it.
@@ -56,24 +57,34 @@ pub struct Changed {
 }
 
 impl Registrations {
-    /// Takes over what the store holds. What the configuration file registers too is left to the file, and told; it stays in the store
-    /// until it is registered or revoked over the socket again.
+    /// Takes over what the store holds, as far as the rules of today allow it. What the configuration file registers too is given up to the
+    /// file.
     #[must_use]
     pub fn restore(
         registry: Arc<Registry>,
         sessions: Arc<SessionCache>,
         store: Store,
         kept: Vec<Registration>,
+        peer: impl Fn(u32) -> Result<Peer, AdminError>,
     ) -> Self {
         let mut changes = Changes::default();
         for registration in kept {
-            if let Err(error) = registry.register(registration.clone()) {
-                let (id, arn) = (registration.id, &registration.arn);
-                tracing::warn!(%id, task_arn = %arn, "a registration of the admin socket is not in force: {error}");
-                changes.dormant.push(registration);
+            let Source::Admin { uid } = registration.source else { continue };
+            let (id, arn) = (registration.id, registration.arn.clone());
+            let allowed = peer(uid).and_then(|peer| peer.may_register(&registration.spec.role_arn, &arn));
+            let outcome = allowed.and_then(|()| Ok(registry.register(registration.clone()).map(drop)?));
+            let Err(error) = outcome else { continue };
+            tracing::warn!(%id, task_arn = %arn, uid, "a registration of the admin socket is not in force: {error}");
+            match error {
+                AdminError::Register(RegisterError::TaskTaken(..) | RegisterError::IdTaken(_)) => {
+                    changes.is_unsure = true
+                }
+                _ => changes.dormant.push(registration),
             }
         }
-        Self { registry, sessions, store, changes: Mutex::new(changes) }
+        let registrations = Self { registry, sessions, store, changes: Mutex::new(changes) };
+        registrations.settle();
+        registrations
     }
 
     /// Registers the roles of one task, all of them or none. One that is registered already with the same settings stands as it is.
@@ -83,7 +94,7 @@ impl Registrations {
     pub fn register(&self, peer: &Peer, request: Request) -> Result<Vec<Changed>, AdminError> {
         let Request { tasks, made_ids, token_is_made, warnings: _ } = request;
         for task in &tasks {
-            peer.may_register(task)?;
+            peer.may_register(&task.spec.role_arn, &task.arn)?;
         }
         let mut changes = self.changes();
         let (mut standing, mut new) = (Vec::new(), Vec::new());
@@ -153,6 +164,10 @@ impl Registrations {
             }
             _ => {}
         }
+        let previous = |of: &Registration| of.tokens.get(1).cloned();
+        if !token_is_made && has_token && previous(&asked) != previous(there.registration()) {
+            return differs("with another previous token");
+        }
         let told = changes.told.get(&there.id());
         let not_kept = |what| AdminError::NotKept(kind, arn.clone().into(), what);
         let id = match (id_is_made, told) {
@@ -194,8 +209,9 @@ impl Registrations {
         });
         if let Err(error) = outcome {
             for one in &added {
-                self.registry.revoke(one.task.id());
+                self.end(&one.task);
             }
+            let _ = self.make_sure(changes);
             return Err(error);
         }
         Ok(added)
@@ -209,25 +225,24 @@ impl Registrations {
     pub fn revoke(&self, peer: &Peer, arn: &TaskArn, kind: Option<RoleKind>) -> Result<(), AdminError> {
         let mut changes = self.changes();
         let is_meant =
-            |one: &&Registration| one.arn == *arn && kind.is_none_or(|kind| kind == one.role_kind) && peer.sees(one);
-        let dormant: Vec<_> = changes.dormant.iter().filter(is_meant).map(|one| one.id).collect();
-        let mut ids: Vec<_> = match self.of_peer(peer, arn, kind) {
-            Ok(tasks) => tasks.iter().map(|task| task.id()).collect(),
-            // Perhaps the same was asked for before and the store did not take it.
-            Err(AdminError::NotFound(_)) if changes.unrecorded.iter().any(|(one, _)| one == arn) => Vec::new(),
-            Err(AdminError::NotFound(_)) if !dormant.is_empty() => Vec::new(),
+            |one: &Registration| one.arn == *arn && kind.is_none_or(|kind| kind == one.role_kind) && peer.sees(one);
+        let mut ids: Vec<_> = changes.dormant.iter().filter(|one| is_meant(one)).map(|one| one.id).collect();
+        match self.of_peer(peer, arn, kind) {
+            Ok(tasks) => {
+                for task in tasks {
+                    ids.push(task.id());
+                    changes.told.remove(&task.id());
+                    self.end(&task);
+                }
+            }
+            Err(AdminError::NotFound(_)) if !ids.is_empty() => {}
             Err(error) => return Err(error),
-        };
-        ids.extend(dormant);
-        for id in &ids {
-            self.registry.revoke(*id);
-            changes.told.remove(id);
         }
-        if let Err(error) = self.record(&[], &ids, &mut changes) {
-            changes.unrecorded.extend(ids.into_iter().map(|id| (arn.clone(), id)));
-            return Err(AdminError::NotRecorded(arn.clone().into(), error.into()));
+        changes.dormant.retain(|one| !ids.contains(&one.id));
+        if self.record(&[], &ids, &mut changes).is_ok() {
+            return Ok(());
         }
-        Ok(())
+        self.make_sure(&mut changes).map_err(|error| AdminError::NotRecorded(arn.clone().into(), error.into()))
     }
 
     /// Gives one role of a task another id and, where it had a token, another token. The session stays.
@@ -247,14 +262,24 @@ impl Registrations {
         let told = Told { id: id.unwrap_or_else(CredentialsId::random), token };
         let (id, tokens) = (told.id.digest(), told.token.iter().map(Token::digest).collect::<Vec<_>>());
         if self.registry.knows(id) {
-            return Err(taskcreds_core::RegisterError::IdTaken(id).into());
+            return Err(RegisterError::IdTaken(id).into());
         }
         // The store first: once the old id is dead nobody could go back.
         let next = Registration { id, tokens: tokens.clone(), ..old.registration().clone() };
-        self.record(&[&next], &[old.id()], &mut changes)?;
-        let rotated = self.registry.rotate(&old, id, tokens)?;
-        // Only changes over this socket end these registrations, and this is the only one now.
-        let task = rotated.ok_or_else(|| AdminError::NotFound(arn.clone().into()))?;
+        let recorded = self.record(&[&next], &[old.id()], &mut changes).map_err(AdminError::from);
+        // A reload may have taken the id, or the task, in the meantime.
+        let rotated = recorded.and_then(|()| {
+            let rotated = self.registry.rotate(&old, id, tokens)?;
+            rotated.ok_or_else(|| AdminError::NotFound(arn.clone().into()))
+        });
+        let task = match rotated {
+            Ok(task) => task,
+            Err(error) => {
+                changes.is_unsure = true;
+                let _ = self.make_sure(&mut changes);
+                return Err(error);
+            }
+        };
         self.sessions.carry_over(&old, &task);
         changes.told.remove(&old.id());
         changes.told.insert(id, told.clone());
@@ -282,12 +307,17 @@ impl Registrations {
         self.registry.tasks().into_iter().filter(|task| peer.sees(task.registration())).collect()
     }
 
-    /// Tries again what the store has not taken.
+    /// Makes sure that the store holds what is in force, if that is not known.
     pub fn settle(&self) {
         let mut changes = self.changes();
-        if !changes.unrecorded.is_empty() && self.record(&[], &[], &mut changes).is_ok() {
-            tracing::info!("the store has taken the revocations that it had refused");
+        if changes.is_unsure && self.make_sure(&mut changes).is_ok() {
+            tracing::info!("the store of the admin socket holds what is in force");
         }
+    }
+
+    /// The configuration has displaced registrations of the socket: they are given up to it.
+    pub fn displaced(&self) {
+        self.changes().is_unsure = true;
     }
 
     /// What keeps the store from being as it should: a file that was set aside, revocations that it did not take.
@@ -303,15 +333,10 @@ impl Registrations {
             }
             Ok(None) => {}
         }
-        if !self.store.takes_changes() {
-            return Some("the store has not taken the last change; the log has the reason".to_owned());
-        }
         // A change under way is no trouble.
-        let unrecorded = self.changes.try_lock().map_or(0, |changes| changes.unrecorded.len());
-        (unrecorded > 0).then(|| {
-            format!(
-                "{unrecorded} revocations are in force but not in the store; they are tried again every few seconds"
-            )
+        let is_unsure = self.changes.try_lock().is_ok_and(|changes| changes.is_unsure);
+        is_unsure.then(|| {
+            "the store has not taken the last change; it is tried again every few seconds, and the log has the reason".to_owned()
         })
     }
 
@@ -342,13 +367,30 @@ impl Registrations {
         }
     }
 
-    /// Changes the store, and with it what it did not take before.
+    /// Ends a registration and forgets its session.
+    fn end(&self, task: &Arc<Task>) {
+        self.registry.revoke(task.id());
+        self.sessions.forget(task);
+    }
+
     fn record(&self, put: &[&Registration], remove: &[IdDigest], changes: &mut Changes) -> Result<(), StoreError> {
-        let unrecorded = changes.unrecorded.iter().map(|(_, id)| id);
-        let remove: Vec<_> = remove.iter().chain(unrecorded).copied().collect();
-        self.store.change(put, &remove)?;
-        changes.unrecorded.clear();
+        if changes.is_unsure {
+            self.make_sure(changes)?;
+        }
+        changes.is_unsure = true;
+        self.store.change(put, remove)?;
+        changes.is_unsure = false;
         changes.dormant.retain(|one| !remove.contains(&one.id));
+        Ok(())
+    }
+
+    /// Makes what is in force, and what is dormant, what the store holds.
+    fn make_sure(&self, changes: &mut Changes) -> Result<(), StoreError> {
+        let tasks = self.registry.tasks();
+        let own = tasks.iter().map(|task| task.registration()).filter(|one| one.source != Source::Configuration);
+        let all: Vec<_> = own.chain(&changes.dormant).collect();
+        self.store.replace(&all)?;
+        changes.is_unsure = false;
         Ok(())
     }
 

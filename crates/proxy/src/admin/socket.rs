@@ -1,11 +1,12 @@
 //! The unix socket: bound with mode 0600, one request a connection, each within its deadlines, each answered in JSON.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -15,8 +16,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use rustix::fs::Mode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
@@ -31,8 +32,10 @@ use crate::failure::{Exit, Failure};
 use crate::http::stream::Stream;
 use crate::http::{self as endpoint, error};
 
-/// Connections at a time. Others wait in the kernel's queue.
+/// Connections at a time of root, and of the proxy's own user.
 const MOST_CONNECTIONS: usize = 64;
+/// Connections at a time of a user with a rule, and of all users without one. One more is closed.
+const MOST_OF_A_USER: usize = 8;
 /// How often the store is asked to take what it has refused.
 const SETTLE_EVERY: Duration = Duration::from_secs(5);
 /// How much of a body that is too long is read.
@@ -92,44 +95,108 @@ impl AdminSocket {
         Ok(Self { listener, rules: rules.into(), own_uid: rustix::process::geteuid().as_raw(), made: None })
     }
 
+    pub(super) fn own_uid(&self) -> u32 {
+        self.own_uid
+    }
+
+    pub(super) fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
     /// Answers requests until told to stop; then finishes what is under way, for at most five seconds.
     pub async fn run(self, api: Arc<Api>, stop: CancellationToken) {
-        let (connections, room) = (TaskTracker::new(), Arc::new(Semaphore::new(MOST_CONNECTIONS)));
-        let settling = Arc::clone(&api.registrations);
-        connections.spawn(settle(settling, stop.clone()));
+        let (connections, counts) = (TaskTracker::new(), Arc::new(Counts::default()));
+        connections.spawn(settle(Arc::clone(&api.registrations), stop.clone()));
         loop {
-            let accepted = async {
-                // Never closed.
-                let Ok(place) = Arc::clone(&room).acquire_owned().await else { return std::future::pending().await };
-                (self.listener.accept().await, place)
-            };
-            let (accepted, place) = tokio::select! {
+            let accepted = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                accepted = accepted => accepted,
+                accepted = self.listener.accept() => accepted,
             };
-            match accepted {
-                Ok((stream, _)) => {
-                    let (api, rules, own_uid) = (Arc::clone(&api), Arc::clone(&self.rules), self.own_uid);
-                    connections.spawn(async move {
-                        let peer = stream.peer_cred().map(|peer| Peer::new(peer.uid(), own_uid, &rules));
-                        match peer {
-                            Ok(peer) => connection(stream, api, peer).await,
-                            Err(error) => tracing::warn!(%error, "a user of the admin socket could not be told; it was not answered"),
+            let error = match accepted {
+                Ok((stream, _)) => match stream.peer_cred() {
+                    Ok(peer) => {
+                        let peer = Peer::new(peer.uid(), self.own_uid, &self.rules);
+                        if let Some(place) = counts.take(&peer) {
+                            let api = Arc::clone(&api);
+                            connections.spawn(async move {
+                                match peer {
+                                    Ok(peer) => connection(stream, api, peer).await,
+                                    Err(error) => turn_away(stream, &error).await,
+                                }
+                                drop(place);
+                            });
                         }
-                        drop(place);
-                    });
-                }
-                Err(error) if endpoint::is_the_clients(&error) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection of the admin socket");
-                    tokio::time::sleep(endpoint::ACCEPT_PAUSE).await;
-                }
+                        continue;
+                    }
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            if !endpoint::is_the_clients(&error) {
+                tracing::warn!(%error, "cannot accept a connection of the admin socket");
+                tokio::time::sleep(endpoint::ACCEPT_PAUSE).await;
             }
         }
         connections.close();
         let _ = tokio::time::timeout(endpoint::GRACE, connections.wait()).await;
     }
+}
+
+/// How many connections each user has. A user with a rule has a few, all those without one together as many, so that none of them keeps
+/// root and the proxy's own user out.
+#[derive(Default)]
+struct Counts(Mutex<HashMap<Option<u32>, usize>>);
+
+/// One connection's place, given back when it is dropped.
+struct Place {
+    counts: Arc<Counts>,
+    of: Option<u32>,
+}
+
+impl Counts {
+    fn take(self: &Arc<Self>, peer: &Result<Peer, AdminError>) -> Option<Place> {
+        let (of, most) = match peer {
+            Ok(peer) if peer.is_privileged() => (Some(peer.uid), MOST_CONNECTIONS),
+            Ok(peer) => (Some(peer.uid), MOST_OF_A_USER),
+            Err(_) => (None, MOST_OF_A_USER),
+        };
+        let mut counts = self.counts();
+        let count = counts.entry(of).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Place { counts: Arc::clone(self), of })
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<Option<u32>, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.counts.counts();
+        if let Some(count) = counts.get_mut(&self.of) {
+            *count = count.saturating_sub(1);
+        }
+    }
+}
+
+/// Answers who has no rule, whatever is asked, and does not wait for the whole of it.
+async fn turn_away(mut stream: UnixStream, error: &AdminError) {
+    tracing::warn!("refused over the admin socket: {error}");
+    let (status, body) = refused(error);
+    let answer = error::raw(status, &body, SystemTime::now());
+    let exchange = async {
+        // A socket that is closed with nothing read would reset the connection under the answer.
+        let mut head = [0; 4096];
+        let _ = stream.read(&mut head).await;
+        let _ = stream.write_all(&answer).await;
+    };
+    // Who does not read it is not waited for.
+    let _ = tokio::time::timeout(Duration::from_secs(1), exchange).await;
 }
 
 impl Drop for AdminSocket {
@@ -178,8 +245,10 @@ fn remove_stale(path: &Path) -> Result<(), String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error.to_string()),
         Ok(metadata) if !metadata.file_type().is_socket() => Err("there is something else in its place".to_owned()),
-        Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
-            Ok(_) => Err("another program listens on it".to_owned()),
+        // Without blocking: somebody else's socket may be full for ever.
+        Ok(_) => match connect_at_once(path) {
+            Ok(()) => Err("another program listens on it".to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err("another program listens on it".to_owned()),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 std::fs::remove_file(path).map_err(|error| error.to_string())
             }
@@ -188,7 +257,13 @@ fn remove_stale(path: &Path) -> Result<(), String> {
     }
 }
 
-async fn connection(stream: UnixStream, api: Arc<Api>, peer: Result<Peer, AdminError>) {
+fn connect_at_once(path: &Path) -> io::Result<()> {
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&socket2::SockAddr::unix(path)?)
+}
+
+async fn connection(stream: UnixStream, api: Arc<Api>, peer: Peer) {
     let answering = Arc::new(AtomicBool::new(false));
     let stream = Stream::new(stream, Arc::clone(&answering));
     let peer = Arc::new(peer);
@@ -221,7 +296,7 @@ async fn connection(stream: UnixStream, api: Arc<Api>, peer: Result<Peer, AdminE
     }
 }
 
-async fn answer(request: Request<Incoming>, api: Arc<Api>, peer: Arc<Result<Peer, AdminError>>) -> Reply {
+async fn answer(request: Request<Incoming>, api: Arc<Api>, peer: Arc<Peer>) -> Reply {
     let (head, body) = request.into_parts();
     let body = match tokio::time::timeout(DEADLINE, whole(body)).await {
         Ok(Some(Some(body))) => body,
@@ -229,13 +304,9 @@ async fn answer(request: Request<Incoming>, api: Arc<Api>, peer: Arc<Result<Peer
         Ok(None) => return refused(&AdminError::Incomplete),
         Err(_) => return refused(&AdminError::TooSlow),
     };
-    let changing = tokio::task::spawn_blocking(move || match &*peer {
-        Ok(peer) => api.answer(peer, &head.method, head.uri.path(), head.uri.query().unwrap_or_default(), &body),
-        Err(AdminError::NoRule(uid)) => {
-            tracing::warn!(uid, "a user without a rule has asked over the admin socket");
-            refused(&AdminError::NoRule(*uid))
-        }
-        Err(error) => refused(error),
+    let changing = tokio::task::spawn_blocking(move || {
+        let query = head.uri.query().unwrap_or_default();
+        api.answer(&peer, &head.method, head.uri.path(), query, &body)
     });
     changing.await.unwrap_or_else(|_| refused(&AdminError::Internal))
 }

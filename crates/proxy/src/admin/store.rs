@@ -2,6 +2,7 @@
 //!
 //! A change is on disk when the call returns. A file that is not whole is set aside, never used and never removed.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,7 +39,7 @@ pub struct Store {
     folder: Folder,
 }
 
-/// Why the store could not be read or changed; nothing has changed then.
+/// Why the store could not be changed.
 #[derive(Debug, thiserror::Error)]
 #[error("the store in {} takes no changes: {cause}; see that its disk has room and is writable", folder.display())]
 pub struct StoreError {
@@ -100,11 +101,28 @@ impl Store {
         Self { database: Mutex::new(Some(database)), folder }
     }
 
-    /// Puts these in and takes those out, in one step. After a failure the file is opened anew by the next change.
+    /// Puts these in and takes those out, in one step.
     ///
     /// # Errors
-    /// [`StoreError`]; nothing has changed then.
+    /// [`StoreError`]; whether the change is on disk is not known then, and [`Store::replace`] has to follow.
     pub fn change(&self, put: &[&Registration], remove: &[IdDigest]) -> Result<(), StoreError> {
+        self.transact(|transaction| apply(transaction, put, remove))
+    }
+
+    /// Makes these and no others what the store holds, in one step.
+    ///
+    /// # Errors
+    /// As [`Store::change`].
+    pub fn replace(&self, all: &[&Registration]) -> Result<(), StoreError> {
+        self.transact(|transaction| {
+            let stays: HashSet<_> = all.iter().map(|one| *one.id.bytes()).collect();
+            transaction.open_table(REGISTRATIONS)?.retain(|id, _| stays.contains(id))?;
+            apply(transaction, all, &[])
+        })
+    }
+
+    /// After a failure the file is opened anew by the next transaction: the library takes nothing more before.
+    fn transact(&self, work: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>) -> Result<(), StoreError> {
         // Taken out, so that what a failure leaves behind is closed and not used again.
         let mut place = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = |cause: String| StoreError { folder: self.folder.path().to_owned(), cause };
@@ -116,19 +134,12 @@ impl Store {
             },
         };
         let changed = database.begin_write().map_err(redb::Error::from).and_then(|transaction| {
-            apply(&transaction, put, remove)?;
+            work(&transaction)?;
             Ok(transaction.commit()?)
         });
         changed.map_err(|cause| failed(cause.to_string()))?;
         *place = Some(database);
         Ok(())
-    }
-
-    /// Whether the last change was taken.
-    #[must_use]
-    pub fn takes_changes(&self) -> bool {
-        // While a change is under way it has not failed.
-        self.database.try_lock().map_or(true, |database| database.is_some())
     }
 
     /// The file that was set aside, if there is one.

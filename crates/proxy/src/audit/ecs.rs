@@ -32,7 +32,8 @@ fn escaped(text: &str) -> String {
     for c in text.chars() {
         match c {
             '"' | '\\' => escaped.extend(['\\', c]),
-            c if c.is_control() => escaped.extend(c.escape_unicode()),
+            // The separators of Unicode end a line for some readers.
+            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => escaped.extend(c.escape_unicode()),
             c => escaped.push(c),
         }
     }

@@ -104,6 +104,15 @@ impl Open {
         }
         let file = options.open(path)?;
         let metadata = file.metadata()?;
+        #[cfg(unix)]
+        if metadata.is_file() {
+            use std::os::unix::fs::MetadataExt;
+            let is_own = metadata.uid() == rustix::process::geteuid().as_raw();
+            if !is_own || metadata.nlink() != 1 || metadata.mode() & 0o022 != 0 {
+                let why = "it is no file of this user's alone, so others could write records: chown and chmod 600 it, or move it away";
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+            }
+        }
         let bytes = if metadata.is_file() { metadata.len() } else { 0 };
         // Where the file system does not know when a file began, its age begins now.
         let began =

@@ -112,12 +112,13 @@ impl Log {
                     return;
                 }
                 if pending.is_behind {
-                    self.shared.counts.lost.inc();
+                    self.shared.lose(&mut pending);
                     return;
                 }
             }
             if tokio::time::timeout_at(deadline, room).await.is_err() {
-                self.shared.pending().is_behind = true;
+                self.shared.lose(&mut self.shared.pending());
+                return;
             }
         }
     }
@@ -168,12 +169,26 @@ impl Sink {
 
 impl Shared {
     fn add(&self, pending: &mut MutexGuard<'_, Pending>, line: &[u8], waiting: Option<oneshot::Sender<bool>>) {
+        // Those who do not wait for room have as much again.
+        if pending.lines.len() >= 2 * MOST_PENDING {
+            self.lose(pending);
+            // Whoever waits for it learns that it is lost when the sender is dropped.
+            return;
+        }
         let is_first = pending.lines.is_empty() || (waiting.is_some() && pending.waiting.is_empty());
         pending.lines.extend_from_slice(line);
         pending.records += 1;
         pending.waiting.extend(waiting);
         if is_first {
             self.filled.notify_one();
+        }
+    }
+
+    /// Counts a record as lost for want of room, and says so the first time.
+    fn lose(&self, pending: &mut MutexGuard<'_, Pending>) {
+        self.counts.lost.inc();
+        if !std::mem::replace(&mut pending.is_behind, true) {
+            tracing::error!("the disk of the audit log does not keep up; records are lost and counted until it does");
         }
     }
 

@@ -9,7 +9,7 @@ pub mod record;
 pub mod search;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -37,6 +37,9 @@ pub struct Settings {
 /// The audit log.
 pub struct Audit {
     json: Option<Log>,
+    /// Refusals, where they have a file of their own: whoever reaches the port can make any number of them, and must not so push the
+    /// records of what was handed out through the rotation.
+    refused: Option<Log>,
     ecs: Option<Log>,
     required: bool,
     container_instance_arn: Option<String>,
@@ -50,7 +53,12 @@ impl Audit {
     pub fn open(settings: &Settings, counts: &Counts) -> Result<Arc<Self>, Failure> {
         let Settings { json, ecs, rotation, required, container_instance_arn } = settings;
         let open = |place: &Place| Log::open(place, *rotation, counts.clone());
+        let refused = match json {
+            Some(Place::File(file)) => Some(open(&Place::File(refused(file)))?),
+            Some(Place::Stdout) | None => None,
+        };
         Ok(Arc::new(Self {
+            refused,
             json: json.as_ref().map(open).transpose()?,
             ecs: ecs.clone().map(Place::File).as_ref().map(open).transpose()?,
             required: *required,
@@ -62,7 +70,8 @@ impl Audit {
     /// could not be written.
     pub async fn answered(&self, answered: &Answered<'_>) -> bool {
         let mut recorded = true;
-        if let Some(log) = &self.json {
+        let refused = self.refused.as_ref().filter(|_| answered.session.is_none());
+        if let Some(log) = refused.or(self.json.as_ref()) {
             recorded &= self.put(log, &answered.json()).await;
         }
         if let Some(log) = &self.ecs {
@@ -81,7 +90,7 @@ impl Audit {
     /// Bytes that were no HTTP request were answered.
     pub fn unparsable(&self, now: SystemTime, peer: SocketAddr) {
         let answered = Answered::unparsable(now, peer);
-        if let Some(log) = &self.json {
+        if let Some(log) = self.refused.as_ref().or(self.json.as_ref()) {
             log.push(&answered.json());
         }
         if let Some(log) = &self.ecs {
@@ -99,8 +108,19 @@ impl Audit {
 
     /// Writes what is left. Blocks until that is done.
     pub fn close(&self) {
-        for log in self.json.iter().chain(&self.ecs) {
+        for log in self.json.iter().chain(&self.refused).chain(&self.ecs) {
             log.close();
         }
     }
+}
+
+/// `audit-refused.log` beside `audit.log`.
+pub(crate) fn refused(file: &Path) -> PathBuf {
+    let mut name = file.file_stem().unwrap_or_default().to_owned();
+    name.push("-refused");
+    if let Some(extension) = file.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    file.with_file_name(name)
 }

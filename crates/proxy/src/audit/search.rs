@@ -26,23 +26,28 @@ pub struct Question {
 /// What was found, and how many lines were no records.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// In the order of the files, the oldest first.
+    /// In the order of time.
     pub records: Vec<Record>,
     /// Lines that are no records.
     pub unreadable: usize,
 }
 
-/// Searches a file and those that were put aside from it, the oldest first.
+/// Searches a file, the one of the refusals beside it, and those that were put aside from them. What was found is in the order of time.
 ///
 /// # Errors
 /// The file cannot be read.
 pub fn search(path: &Path, question: &Question) -> Result<Found, (PathBuf, io::Error)> {
-    let mut files = vec![path.to_owned()];
-    files.extend((1..).map(|number| numbered(path, number)).take_while(|file| file.exists()));
+    let refused = super::refused(path);
     let mut found = Found::default();
-    for file in files.into_iter().rev() {
-        read(&file, question, &mut found).map_err(|error| (file, error))?;
+    for path in [Some(path), Some(refused.as_path()).filter(|refused| refused.exists())].into_iter().flatten() {
+        let mut files = vec![path.to_owned()];
+        files.extend((1..).map(|number| numbered(path, number)).take_while(|file| file.exists()));
+        for file in files.into_iter().rev() {
+            read(&file, question, &mut found).map_err(|error| (file, error))?;
+        }
     }
+    // Times of one form compare like their texts; what has the same time stays in its order.
+    found.records.sort_by(|one, other| one.time.cmp(&other.time));
     Ok(found)
 }
 

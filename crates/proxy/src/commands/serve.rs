@@ -19,6 +19,7 @@ use crate::config::{Admin, Config, ConfigError, MadeId};
 use crate::failure::Failure;
 use crate::handover::{Handover, Inherited};
 use crate::http::credentials::Endpoint;
+use crate::http::operations::Registrations;
 use crate::launch;
 use crate::stamp::Stamp;
 
@@ -72,7 +73,9 @@ pub(super) async fn run(
     handover.ready();
     let (stopping, last_answer) = (handover.stopping(), CancellationToken::new());
     let keeping = tokio::spawn(handover.run(Arc::clone(&endpoint.sessions), last_answer.clone()));
-    let mut file = flags.config.map(|path| ConfigFile { path, seen, made_ids, fixed, addresses, endpoint });
+    let registrations = proxy.registrations();
+    let mut file =
+        flags.config.map(|path| ConfigFile { path, seen, made_ids, fixed, addresses, endpoint, registrations });
 
     let stop = CancellationToken::new();
     let running = proxy.run(stop.clone());
@@ -165,6 +168,7 @@ struct ConfigFile {
     fixed: Fixed,
     addresses: Vec<SocketAddr>,
     endpoint: Arc<Endpoint>,
+    registrations: Option<Arc<Registrations>>,
 }
 
 impl ConfigFile {
@@ -211,6 +215,15 @@ impl ConfigFile {
         let outcome =
             self.endpoint.registry.reconcile(config.tasks).map_err(|error| ConfigError::of(&self.path, &error))?;
         self.made_ids = made_ids;
+        for task in &outcome.displaced {
+            tracing::warn!(
+                id = %task.id(), task_arn = %task.arn(),
+                "a registration of the admin socket has ended: the configuration file names the same task and role, or the same id"
+            );
+        }
+        if let (false, Some(registrations)) = (outcome.displaced.is_empty(), &self.registrations) {
+            registrations.displaced();
+        }
         for task in &outcome.added {
             self.endpoint.sessions.prefetch(task);
         }

@@ -7,6 +7,9 @@ use taskcreds_core::{RoleArn, TaskArn};
 use super::pattern::Pattern;
 use super::section::{Faults, Section};
 
+/// How many registrations a user may have whose rule does not say.
+const MAX_TASKS_OF_A_USER: usize = 256;
+
 /// The admin socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
@@ -78,7 +81,7 @@ pub(super) fn admin(
             if rules.iter().any(|rule| rule.uid == uid) {
                 rule.fault(faults, format!("a second rule for uid {uid}: one rule holds all of a user's role_arns"));
             }
-            let max_tasks = max_tasks.map_or(super::MAX_TASKS, |most| most as usize);
+            let max_tasks = max_tasks.map_or(MAX_TASKS_OF_A_USER, |most| most as usize);
             rules.push(Rule { uid, role_arns, task_arns, max_tasks });
         }
         rule.finish(faults);

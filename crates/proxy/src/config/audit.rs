@@ -21,8 +21,17 @@ pub(super) fn audit(section: Option<Section<'_>>, base: &Path, faults: &mut Faul
         path => Place::File(base.join(path)),
     });
     let ecs = section.string("ecs_file", faults).map(|file| base.join(file.value));
-    if json.is_some() && json == ecs.clone().map(Place::File) {
-        section.fault(faults, "file and ecs_file are the same");
+    if let (Some(Place::File(json)), Some(ecs)) = (&json, &ecs) {
+        // `audit.log.1` is what `audit.log` becomes.
+        let becomes = |one: &Path, other: &Path| {
+            other.as_os_str().as_encoded_bytes().starts_with(one.as_os_str().as_encoded_bytes())
+        };
+        if becomes(json, ecs) || becomes(ecs, json) {
+            section.fault(
+                faults,
+                "file and ecs_file are the same, or one is what the other is called when it is put aside",
+            );
+        }
     }
     let megabytes = section.number("max_megabytes", 1..=100_000, faults).unwrap_or(MEGABYTES);
     let hours = section.number("max_hours", 1..=87_600, faults).unwrap_or(HOURS);

@@ -208,7 +208,7 @@ pub struct ConfigError(pub Vec<Fault>);
 pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr =
         text.parse().map_err(|_| "must be ADDRESS:PORT, as 127.0.0.1:51679 or [::1]:51679".to_owned())?;
-    if address.ip().is_unspecified() {
+    if address.ip().to_canonical().is_unspecified() {
         return Err("would be reached by every neighbour: name the address of one interface".to_owned());
     }
     Ok(address)

@@ -38,9 +38,14 @@ impl Settings {
             arns.into_iter().filter_map(|arn| arn.parse(faults, PolicyArn::new)).collect()
         });
         let tags = section.strings_by_key("tags", faults).map(|tags| {
-            tags.into_iter()
-                .filter_map(|(key, value)| value.parse(faults, |value| SessionTag::new(key, value)))
-                .collect()
+            let tag = |key: String, value: String| {
+                // One of these that is left out could otherwise be forged.
+                if TaskNames::KEYS.iter().any(|own| own.eq_ignore_ascii_case(&key)) {
+                    return Err(format!("{key} is told from the task and cannot be set"));
+                }
+                SessionTag::new(key, value).map_err(|invalid| invalid.to_string())
+            };
+            tags.into_iter().filter_map(|(key, value)| value.parse(faults, |value| tag(key, value))).collect()
         });
         let session_tags = parsed(section, "session_tags", faults, |word: String| match word.as_str() {
             "required" => Ok(true),

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 /// All that can be done to the bytes, and to the seals.
 const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
 /// More than the sessions of any node take. A memfd may claim any length.
-const LONGEST: usize = 1 << 30;
+pub(super) const LONGEST: usize = 1 << 28;
 
 /// Puts bytes into a memory and seals it.
 ///

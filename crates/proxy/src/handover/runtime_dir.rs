@@ -106,7 +106,8 @@ impl RuntimeDir {
         if !is_own(&about) || !is_file(&about) || !is_private {
             return Err(io::Error::other("the file is not this user's alone (mode 0600)"));
         }
-        let length = usize::try_from(about.st_size).unwrap_or_default();
+        let length = usize::try_from(about.st_size).ok().filter(|length| *length <= super::memory::LONGEST);
+        let length = length.ok_or_else(|| io::Error::other("the file is longer than any that this program writes"))?;
         // It may be replaced, but what was opened is written by nobody any more.
         let mut bytes = Zeroizing::new(vec![0; length]);
         (&file).read_exact(&mut bytes)?;

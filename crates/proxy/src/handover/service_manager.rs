@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) struct ServiceManager {
     socket: UnixDatagram,
     address: SocketAddrUnix,
+    /// Whether it may be given sessions: an abstract name can be taken by any user once its owner is gone.
+    is_trusted: bool,
 }
 
 impl ServiceManager {
@@ -34,7 +36,9 @@ impl ServiceManager {
         };
         let socket = UnixDatagram::unbound()?;
         socket.set_write_timeout(Some(PATIENCE))?;
-        Ok(Some(Self { socket, address }))
+        // systemd says so where the unit has room (from version 254 on).
+        let has_room = environment.get("FDSTORE").is_some_and(|count| !count.is_empty());
+        Ok(Some(Self { socket, address, is_trusted: has_room || !path.starts_with('@') }))
     }
 
     /// Tells that the program listens.
@@ -52,6 +56,10 @@ impl ServiceManager {
     /// # Errors
     /// The system's. Whether the service manager has room for it, it does not tell.
     pub(super) fn store(&self, name: Name, descriptor: &OwnedFd) -> io::Result<()> {
+        if !self.is_trusted {
+            let why = "NOTIFY_SOCKET is an abstract name, which another user may have taken, and FDSTORE is not set";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
         self.send(&format!("FDSTORE=1\nFDNAME={name}"), &[descriptor.as_fd()])
     }
 

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use http::request::Parts;
 use http::{Response, StatusCode, header};
 use http_body_util::Full;
-use taskcreds_core::{IdDigest, Registry, Session, SessionCache, Task};
+use taskcreds_core::{IdDigest, Registry, Session, SessionCache, SessionError, Task};
 
 use super::error::{Fault, Version};
 use super::guard::{self, AllowedHosts};
@@ -56,6 +56,10 @@ impl Answer for Endpoint {
         {
             answer = Err(Fault::Unrecorded(seen.version.unwrap_or(Version::V2)));
         }
+        // Recording may have taken a moment, in which the task was revoked: see invariant 6.
+        if answer.is_ok() && seen.task.as_ref().is_some_and(|task| !task.lease().stands()) {
+            answer = Err(Fault::Session(seen.version.unwrap_or(Version::V2), SessionError::Revoked));
+        }
         let response = answer.unwrap_or_else(|fault| fault.response());
         self.metrics.answered(response.status());
         response
@@ -92,7 +96,6 @@ impl Endpoint {
                 return Err(Fault::Refused(version, refusal));
             }
         };
-        // From here to the return nothing is awaited after the lease was looked at: see invariant 6.
         let session = self.sessions.get(task).await.map_err(|error| Fault::Session(version, error))?;
         let body = session.body(wire::credentials);
         seen.session = Some(session);

@@ -19,7 +19,7 @@ use super::error::Fault;
 use super::guard::{self, AllowedHosts};
 use super::{Answer, Connected, response};
 #[cfg(unix)]
-use crate::admin::registrations::Registrations;
+pub use crate::admin::registrations::Registrations;
 use crate::aws::Sts;
 use crate::metrics::Metrics;
 
@@ -44,6 +44,11 @@ pub enum Registrations {}
 #[cfg(not(unix))]
 impl Registrations {
     fn trouble(&self) -> Option<String> {
+        match *self {}
+    }
+
+    /// Nothing is there to be displaced.
+    pub fn displaced(&self) {
         match *self {}
     }
 }
