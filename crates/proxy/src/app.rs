@@ -28,6 +28,9 @@ use crate::http::operations::{Operations, Registrations};
 use crate::http::places::Places;
 use crate::metrics::Metrics;
 
+/// The flag that names the addresses of the credentials endpoint.
+const LISTEN: &str = "--listen";
+
 /// Bound sockets of the credentials endpoint.
 struct Listeners(Vec<(SocketAddr, TcpListener)>);
 
@@ -37,15 +40,15 @@ impl Listeners {
         if addresses.is_empty() {
             return Self::bind_loopback();
         }
-        addresses.iter().map(|address| bind(*address)).collect::<Result<_, _>>().map(Self)
+        addresses.iter().map(|address| bind(*address, LISTEN)).collect::<Result<_, _>>().map(Self)
     }
 
     fn bind_loopback() -> Result<Self, Failure> {
-        let v4 = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)))?;
+        let v4 = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)), LISTEN)?;
         let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, DEFAULT_PORT));
         match crate::http::bind(v6) {
             Ok(listener) => Ok(Self(vec![v4, (v6, listener)])),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(cannot_bind(v6, &error)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(cannot_bind(v6, LISTEN, &error)),
             // No IPv6 on this machine, and nobody has asked for it.
             Err(_) => Ok(Self(vec![v4])),
         }
@@ -56,21 +59,21 @@ impl Listeners {
     }
 }
 
-fn bind(address: SocketAddr) -> Result<(SocketAddr, TcpListener), Failure> {
-    let listener = crate::http::bind(address).map_err(|error| cannot_bind(address, &error))?;
-    let address = listener.local_addr().map_err(|error| cannot_bind(address, &error))?;
+fn bind(address: SocketAddr, flag: &str) -> Result<(SocketAddr, TcpListener), Failure> {
+    let listener = crate::http::bind(address).map_err(|error| cannot_bind(address, flag, &error))?;
+    let address = listener.local_addr().map_err(|error| cannot_bind(address, flag, &error))?;
     Ok((address, listener))
 }
 
-fn cannot_bind(address: SocketAddr, error: &io::Error) -> Failure {
+fn cannot_bind(address: SocketAddr, flag: &str, error: &io::Error) -> Failure {
     let why = match error.kind() {
         io::ErrorKind::AddrInUse if address.port() == DEFAULT_PORT => {
-            "is taken, likely by an ECS agent (this is its port) or by another taskcreds; stop it or choose another address"
+            "is taken, likely by an ECS agent (this is its port) or by another taskcreds; stop it"
         }
         io::ErrorKind::AddrInUse if address.port() == 80 => {
-            "is taken, likely by a web server on all addresses; move it or choose another address"
+            "is taken, likely by a web server on all addresses; move it"
         }
-        io::ErrorKind::AddrInUse => "is taken by another program; stop it or choose another address",
+        io::ErrorKind::AddrInUse => "is taken by another program; stop it",
         io::ErrorKind::AddrNotAvailable => {
             "is no address of this machine; add it to an interface first (ip address add)"
         }
@@ -79,7 +82,7 @@ fn cannot_bind(address: SocketAddr, error: &io::Error) -> Failure {
         }
         _ => "cannot be bound",
     };
-    Failure::new(Exit::Unavailable, format!("cannot listen on {address}: it {why} ({error})"))
+    Failure::new(Exit::Unavailable, format!("cannot listen on {address}: it {why} ({flag} names another; {error})"))
 }
 
 /// The proxy, bound and ready to run.
@@ -166,7 +169,7 @@ impl Proxy {
         let hosts = AllowedHosts::with(own.chain(config.allowed_hosts));
         let operations = match passed.take_operations()? {
             Some(bound) => Some(bound),
-            None => config.operations_listen.map(bind).transpose()?,
+            None => config.operations_listen.map(|address| bind(address, "--operations-listen")).transpose()?,
         };
         let operations = match operations {
             Some((address, listener)) => {

@@ -70,7 +70,7 @@ pub enum Command {
 /// Where to listen.
 #[derive(Debug, Args)]
 pub struct Listen {
-    /// ADDRESS:PORT to listen on; port 0 lets the system choose. [default: 127.0.0.1:51679 and [::1]:51679]
+    /// ADDRESS:PORT to listen on; port 0 lets the system choose. [default: port 51679 of loopback, IPv4 and IPv6]
     #[arg(long, env = "TASKCREDS_LISTEN", value_delimiter = ',', value_name = "ADDR:PORT", value_parser = listen_address)]
     pub listen: Vec<SocketAddr>,
 }

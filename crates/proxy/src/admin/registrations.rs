@@ -315,9 +315,10 @@ impl Registrations {
         }
     }
 
-    /// The configuration has displaced registrations of the socket: they are given up to it.
+    /// The configuration has displaced registrations of the socket: they are given up to it. Blocks on the disk.
     pub fn displaced(&self) {
         self.changes().is_unsure = true;
+        self.settle();
     }
 
     /// What keeps the store from being as it should: a file that was set aside, revocations that it did not take.
@@ -397,5 +398,64 @@ impl Registrations {
     // A change that panicked has changed the maps whole or not at all.
     fn changes(&self) -> MutexGuard<'_, Changes> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use taskcreds_core::test_util::{TestSts, new_task, session_until};
+    use taskcreds_core::{Budget, BudgetLimits, Freshness, SystemClock};
+
+    use super::*;
+
+    fn registrations(folder: &std::path::Path) -> (Registrations, Arc<Registry>) {
+        let sts = TestSts::new(|_, _| (Duration::ZERO, Ok(session_until(std::time::UNIX_EPOCH))));
+        let (clock, budget) = (Arc::new(SystemClock), Budget::new(BudgetLimits::default()));
+        let sessions = SessionCache::new(sts, clock, budget, Freshness::default(), || 0.5, 10, Box::new(|_, _, _| {}));
+        let (store, kept) = Store::open(folder).unwrap();
+        let registry = Arc::new(Registry::new(10));
+        let peer = |uid| Peer::new(uid, 0, &[]);
+        (Registrations::restore(Arc::clone(&registry), sessions, store, kept, peer), registry)
+    }
+
+    fn asked(name: &str) -> Request {
+        Request { tasks: vec![new_task(name)], made_ids: Vec::new(), token_is_made: false, warnings: Vec::new() }
+    }
+
+    /// After a failure it is not known what the disk holds: the commit may be there although it was answered with an error.
+    #[tokio::test]
+    async fn what_the_disk_holds_beside_what_is_in_force_is_gone_once_it_is_settled() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Peer::new(0, 0, &[]).unwrap();
+        let (registrations, _) = registrations(folder.path());
+        let kept = registrations.register(&root, asked("kept")).unwrap().remove(0).task;
+        let revoked = registrations.register(&root, asked("revoked")).unwrap().remove(0).task;
+        // As after errors: a registration that was refused and a revocation that was not recorded.
+        let refused = Registration::of(new_task("refused"), Source::Admin { uid: 0 });
+        registrations.store.change(&[&refused], &[kept.id()]).unwrap();
+        registrations.end(&revoked);
+        registrations.changes().is_unsure = true;
+        assert!(registrations.trouble().is_some());
+        registrations.settle();
+        assert!(registrations.trouble().is_none());
+        drop(registrations);
+        let (_, left) = Store::open(folder.path()).unwrap();
+        assert_eq!(left.iter().map(|one| one.id).collect::<Vec<_>>(), [kept.id()]);
+    }
+
+    #[tokio::test]
+    async fn what_the_file_has_displaced_is_not_back_after_the_next_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Peer::new(0, 0, &[]).unwrap();
+        {
+            let (registrations, registry) = registrations(folder.path());
+            let task = registrations.register(&root, asked("web")).unwrap().remove(0).task;
+            assert_eq!(registry.reconcile(vec![new_task("web")]).unwrap().displaced.len(), 1);
+            registrations.displaced();
+            assert!(!task.lease().stands());
+        }
+        assert!(registrations(folder.path()).1.tasks().is_empty());
     }
 }

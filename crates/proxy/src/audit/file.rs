@@ -193,6 +193,24 @@ mod tests {
         assert_eq!(std::fs::read_to_string(numbered(&path, 1)).unwrap(), "before\nmore\n");
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_others_could_write_or_have_another_name_for_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let rotation = Rotation { bytes: 1000, age: Duration::from_secs(3600), keep: 1 };
+        drop(RotatedFile::open(&path, rotation).unwrap());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        let refused = RotatedFile::open(&path, rotation).map(drop).unwrap_err();
+        assert!(refused.to_string().contains("others could write records"), "{refused}");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::hard_link(&path, folder.path().join("other")).unwrap();
+        assert!(RotatedFile::open(&path, rotation).is_err());
+        std::os::unix::fs::symlink(&path, folder.path().join("link")).unwrap();
+        assert!(RotatedFile::open(&folder.path().join("link"), rotation).is_err());
+    }
+
     #[test]
     fn a_file_that_somebody_else_has_moved_away_is_made_anew() {
         let folder = tempfile::tempdir().unwrap();

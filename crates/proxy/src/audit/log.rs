@@ -309,7 +309,8 @@ mod tests {
         let counts = Counts::default();
         let log = Log::open(&Place::File(path), ROTATION, counts.clone()).unwrap();
         let start = tokio::time::Instant::now();
-        let line = vec![b'x'; 1024 * 1024];
+        let mut line = vec![b'x'; 1024 * 1024];
+        line.push(b'\n');
         for _ in 0..40 {
             log.append(&line).await;
         }

@@ -130,3 +130,68 @@ fn defect() -> Fault {
     tracing::error!(%request_id, "a request ended in a panic");
     Fault::Internal(request_id)
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::time::Duration;
+
+    use taskcreds_core::test_util::{TestSts, new_task, session_until};
+    use taskcreds_core::{Budget, BudgetLimits, Freshness, Registration, SystemClock};
+
+    use super::*;
+    use crate::audit::Settings;
+    use crate::audit::log::{Counts, Place, Rotation};
+
+    /// The disk takes its time over a record, and meanwhile the task is revoked.
+    #[tokio::test]
+    async fn invariant_6_a_task_that_is_revoked_while_its_record_is_written_gets_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("audit.log");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+        let mut reader = std::fs::File::options().read(true).write(true).open(&file).unwrap();
+        // The pipe is full until it is read.
+        let full = std::fs::File::options().write(true).open(&file).unwrap();
+        rustix::fs::fcntl_setfl(&full, rustix::fs::OFlags::NONBLOCK).unwrap();
+        while std::io::Write::write(&mut &full, &[0; 4096]).is_ok() {}
+
+        let rotation = Rotation { bytes: 1 << 20, age: Duration::from_secs(3600), keep: 1 };
+        let json = Some(Place::File(file));
+        let settings = Settings { json, ecs: None, rotation, required: true, container_instance_arn: None };
+        let audit = Audit::open(&settings, &Counts::default()).unwrap();
+        let registry = Arc::new(Registry::new(1));
+        let new = new_task("web");
+        let path = format!("/v2/credentials/{}", new.id.expose());
+        let task = registry.register(Registration::configured(new)).unwrap();
+        let until = SystemTime::now() + Duration::from_secs(3600);
+        let sts = TestSts::new(move |_, _| (Duration::ZERO, Ok(session_until(until))));
+        let (clock, budget) = (Arc::new(SystemClock), Budget::new(BudgetLimits::default()));
+        let sessions = SessionCache::new(sts, clock, budget, Freshness::default(), || 0.5, 1, Box::new(|_, _, _| {}));
+        sessions.get(&task).await.unwrap();
+        let endpoint = Arc::new(Endpoint {
+            registry: Arc::clone(&registry),
+            sessions,
+            hosts: AllowedHosts::with([]),
+            metrics: Arc::default(),
+            audit: Some(Arc::clone(&audit)),
+            refuse_misrouted: true,
+        });
+        let request = http::Request::get(path).header("host", "127.0.0.1").body(()).unwrap().into_parts().0;
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 4711));
+        let connected = Connected { peer, arrival: taskcreds_core::Arrival::Elsewhere, is_misrouted: false };
+        let answering = tokio::spawn(async move { endpoint.answer(request, connected).await.status() });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        registry.revoke(task.id()).unwrap();
+        let drained = tokio::task::spawn_blocking(move || {
+            let mut sink = vec![0; 1 << 20];
+            while !String::from_utf8_lossy(&sink).contains("accessKeyId") {
+                sink.clear();
+                sink.resize(1 << 20, 0);
+                let _ = std::io::Read::read(&mut reader, &mut sink).unwrap();
+            }
+        });
+        assert_eq!(answering.await.unwrap(), StatusCode::BAD_REQUEST);
+        drained.await.unwrap();
+        audit.close();
+    }
+}

@@ -1,7 +1,5 @@
 //! The admin socket of the real binary, asked by its own client, and in raw HTTP where that cannot say it.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed")]
-
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 

@@ -1,7 +1,5 @@
 //! What a process does to itself, seen from outside.
 
-#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
-
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 

@@ -2,7 +2,7 @@
 //!
 //! The short runs are here; `a_honest_client_beside_ten_thousand_slow_ones` is for `cargo test --release -- --ignored slow_clients`.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::fs;
 use std::io::Write;
