@@ -211,7 +211,9 @@ impl Registrations {
             for one in &added {
                 self.end(&one.task);
             }
-            let _ = self.make_sure(changes);
+            if changes.is_unsure {
+                let _ = self.make_sure(changes);
+            }
             return Err(error);
         }
         Ok(added)
@@ -392,6 +394,7 @@ impl Registrations {
         let all: Vec<_> = own.chain(&changes.dormant).collect();
         self.store.replace(&all)?;
         changes.is_unsure = false;
+        changes.told.retain(|id, _| self.registry.knows(*id));
         Ok(())
     }
 
