@@ -22,11 +22,12 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Writes the configuration. `sts` is the address of an STS over plain HTTP that knows `key`.
+    /// Writes the configuration. `sts` is the address of an STS over plain HTTP that knows `key`; `audit` switches the audit log
+    /// on, in a file of 50 MB that is put aside once.
     ///
     /// # Errors
     /// The program or the configuration's folder: what is the matter with it.
-    pub fn new(program: &Path, sts: SocketAddr, key: &AccessKey, workers: usize) -> io::Result<Self> {
+    pub fn new(program: &Path, sts: SocketAddr, key: &AccessKey, workers: usize, audit: bool) -> io::Result<Self> {
         if !program.is_file() {
             let message = format!(
                 "there is no {}: build it with: cargo build --release (or the profile of this program)",
@@ -37,8 +38,9 @@ impl Proxy {
         let (id, token) = (uuid::Uuid::new_v4().to_string(), uuid::Uuid::new_v4().simple().to_string());
         let folder = tempfile::Builder::new().prefix("taskcreds-benches-").tempdir()?;
         // The session is refreshed at about half its life: after hours, not in the middle of a round.
+        let audit = if audit { "[audit]\nfile = \"audit.log\"\nkeep = 1\n" } else { "" };
         let config = format!(
-            "[[task]]\ntask_arn = \"arn:aws:ecs:us-west-2:111122223333:task/bench/6d4ad9b0a7c54a6d8d7b0d0d9d6b6f01\"\n\
+            "{audit}[[task]]\ntask_arn = \"arn:aws:ecs:us-west-2:111122223333:task/bench/6d4ad9b0a7c54a6d8d7b0d0d9d6b6f01\"\n\
              role_arn = \"arn:aws:iam::111122223333:role/bench\"\ncredentials_id = \"{id}\"\ntoken = \"{token}\"\n\
              duration_seconds = 43200\n"
         );

@@ -8,6 +8,8 @@ use crate::load::Round;
 pub const AIM_REQUESTS: f64 = 0.90;
 /// At most this multiple of the bare server's CPU time for a request.
 pub const AIM_CPU: f64 = 1.15;
+/// The same with the audit log on.
+pub const AIM_CPU_WITH_AUDIT: f64 = 1.25;
 /// At most so many MB resident before the first load.
 pub const AIM_IDLE_MB: f64 = 10.0;
 /// At most so many milliseconds from the start of the process to its first answer.
@@ -112,9 +114,9 @@ pub struct Alone {
     pub first_answer_ms: Spread,
 }
 
-/// Each aim that is missed, in words. A figure that is no number misses its aim.
+/// Each aim that is missed, in words; `aim_cpu` is [`AIM_CPU`] or [`AIM_CPU_WITH_AUDIT`]. A figure that is no number misses its aim.
 #[must_use]
-pub fn missed(levels: &[Level], alone: &Alone) -> Vec<String> {
+pub fn missed(levels: &[Level], alone: &Alone, aim_cpu: f64) -> Vec<String> {
     let mut aims = Vec::new();
     for level in levels {
         let (requests, cpu) = (level.ratio(requests_per_second).median, level.ratio(cpu_per_100k).median);
@@ -124,8 +126,8 @@ pub fn missed(levels: &[Level], alone: &Alone) -> Vec<String> {
             format!("{requests:.3} of the bare server's requests/s at {at} connections, at least {AIM_REQUESTS}"),
         ));
         aims.push((
-            cpu <= AIM_CPU,
-            format!("{cpu:.3} of the bare server's CPU time at {at} connections, at most {AIM_CPU}"),
+            cpu <= aim_cpu,
+            format!("{cpu:.3} of the bare server's CPU time at {at} connections, at most {aim_cpu}"),
         ));
     }
     let (idle, start) = (alone.idle_mb, alone.first_answer_ms.median);
@@ -174,10 +176,10 @@ mod tests {
 
     #[test]
     fn each_aim_that_is_missed_is_told_even_by_a_figure_that_is_no_number() {
-        assert_eq!(missed(&level((950, 0.95)), &alone(9.9, 19.0)), [""; 0]);
-        assert_eq!(missed(&level((800, 0.8)), &alone(9.9, 19.0)).len(), 1);
-        assert_eq!(missed(&level((950, 1.2)), &alone(9.9, 19.0)).len(), 1);
-        assert_eq!(missed(&level((950, 0.95)), &alone(10.1, 21.0)).len(), 2);
-        assert_eq!(missed(&level((950, f64::NAN)), &alone(f64::NAN, 19.0)).len(), 2);
+        assert_eq!(missed(&level((950, 0.95)), &alone(9.9, 19.0), AIM_CPU), [""; 0]);
+        assert_eq!(missed(&level((800, 0.8)), &alone(9.9, 19.0), AIM_CPU).len(), 1);
+        assert_eq!(missed(&level((950, 1.2)), &alone(9.9, 19.0), AIM_CPU).len(), 1);
+        assert_eq!(missed(&level((950, 0.95)), &alone(10.1, 21.0), AIM_CPU).len(), 2);
+        assert_eq!(missed(&level((950, f64::NAN)), &alone(f64::NAN, 19.0), AIM_CPU).len(), 2);
     }
 }

@@ -9,6 +9,7 @@ mod admin;
 mod admin_peers;
 mod audit;
 mod base_credentials;
+mod canary;
 mod coldstart;
 mod commands;
 mod docs;
