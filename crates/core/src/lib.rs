@@ -12,6 +12,7 @@ mod budget;
 mod clock;
 mod grammar;
 mod lease;
+mod network;
 mod registry;
 mod role;
 pub mod session;
@@ -25,7 +26,8 @@ pub use budget::{Budget, BudgetLimits};
 pub use clock::{Clock, SystemClock};
 pub use grammar::Invalid;
 pub use lease::{Lease, LeaseId};
-pub use registry::{Arrival, NewTask, Reconciled, Refusal, RegisterError, Registry};
+pub use network::Network;
+pub use registry::{Arrival, Asker, NewTask, Reconciled, Refusal, RegisterError, Registry};
 pub use role::{
     ExternalId, PolicyArn, Region, RoleArn, SessionDuration, SessionName, SessionPolicy, SessionSpec, SessionTag,
     SessionTags, SourceIdentity,

@@ -1,8 +1,10 @@
 //! All tasks. The registry is the truth: it never evicts, and what it does not hold is not served.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::network::Network;
 use crate::role::SessionSpec;
 use crate::task::{CredentialsId, IdDigest, Registration, RoleKind, Source, Task, Token, TokenDigest, TokenRule};
 use crate::task_arn::TaskArn;
@@ -62,6 +64,8 @@ pub struct NewTask {
     pub tokens: Vec<Token>,
     /// Where the token is demanded.
     pub token_rule: TokenRule,
+    /// Where it may be asked from; empty: anywhere.
+    pub networks: Vec<Network>,
 }
 
 /// What [`Registry::reconcile`] has changed.
@@ -106,12 +110,24 @@ pub enum Arrival {
     Elsewhere,
 }
 
-/// Why a request gets nothing. To whoever asks, every `Unknown` looks the same.
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// The other end of its connection.
+    pub address: IpAddr,
+    /// The end of its connection here.
+    pub arrival: Arrival,
+}
+
+/// Why a request gets nothing. To whoever asks, an unknown id and a wrong source look the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// No such id, or not any more.
     #[error("unknown credentials id")]
     Unknown,
+    /// The id is known, and may not be asked for from there.
+    #[error("wrong source")]
+    WrongSource,
     /// The task demands a token and none came.
     #[error("no token")]
     TokenMissing,
@@ -236,15 +252,18 @@ impl Registry {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub fn authenticate(&self, id: &str, token: &[u8], arrival: Arrival) -> Result<Arc<Task>, Refusal> {
+    pub fn authenticate(&self, id: &str, token: &[u8], asker: Asker) -> Result<Arc<Task>, Refusal> {
         let digest = IdDigest::of(id);
         let task = self.read().by_id.get(&digest).map(Arc::clone).ok_or(Refusal::Unknown)?;
-        let Registration { token_rule, tokens, .. } = &task.registration;
+        let Registration { token_rule, tokens, networks, .. } = &task.registration;
+        if !networks.is_empty() && !networks.iter().any(|network| network.contains(asker.address)) {
+            return Err(Refusal::WrongSource);
+        }
         let always = *token_rule == TokenRule::Always;
         if tokens.is_empty() && !always {
             return Ok(task);
         }
-        let demanded = always || arrival == Arrival::Elsewhere;
+        let demanded = always || asker.arrival == Arrival::Elsewhere;
         match token {
             [] if demanded => Err(Refusal::TokenMissing),
             [] => Ok(task),
@@ -289,8 +308,12 @@ mod tests {
         (registry, id)
     }
 
+    fn from(arrival: Arrival) -> Asker {
+        Asker { address: IpAddr::from([10, 0, 0, 1]), arrival }
+    }
+
     fn outcome(registry: &Registry, id: &str, token: &str, arrival: Arrival) -> Option<Refusal> {
-        registry.authenticate(id, token.as_bytes(), arrival).err()
+        registry.authenticate(id, token.as_bytes(), from(arrival)).err()
     }
 
     #[test]
@@ -335,6 +358,23 @@ mod tests {
     }
 
     #[test]
+    fn a_task_is_answered_to_its_networks_only_whatever_id_and_token_are_sent() {
+        let networks = |texts: &[&str]| texts.iter().map(|text| Network::new(text).unwrap()).collect::<Vec<_>>();
+        for (allowed, refusal) in [
+            (networks(&["10.0.0.0/8"]), None),
+            (networks(&["192.168.0.0/16", "10.0.0.1"]), None),
+            (networks(&["10.0.0.2"]), Some(Refusal::WrongSource)),
+            (networks(&["::/0"]), Some(Refusal::WrongSource)),
+        ] {
+            let (registry, id) = registered(|new| {
+                new.networks = allowed.clone();
+                new.tokens = vec![Token::new("right").unwrap()];
+            });
+            assert_eq!(outcome(&registry, &id, "right", Arrival::Elsewhere), refusal, "{allowed:?}");
+        }
+    }
+
+    #[test]
     fn a_revoked_id_is_unknown_and_its_lease_has_ended() {
         let (registry, id) = registered(|_| {});
         let task = registry.revoke(IdDigest::of(&id)).unwrap();
@@ -372,7 +412,7 @@ mod tests {
         let outcome = registry.reconcile(vec![with("two", &task)]).unwrap();
         assert_eq!((outcome.added.len(), outcome.kept, outcome.ended, outcome.new_tokens), (0, 1, 0, 1));
         let accepts =
-            |token: &str| registry.authenticate(task.id.expose(), token.as_bytes(), Arrival::Elsewhere).is_ok();
+            |token: &str| registry.authenticate(task.id.expose(), token.as_bytes(), from(Arrival::Elsewhere)).is_ok();
         assert!(accepts("one") && accepts("two"));
         registry.reconcile(vec![with("two", &task)]).unwrap();
         assert!(accepts("one"), "a reload without a change forgets no token");

@@ -9,6 +9,7 @@ use subtle::{Choice, ConstantTimeEq};
 
 use crate::grammar::{Invalid, check};
 use crate::lease::Lease;
+use crate::network::Network;
 use crate::registry::NewTask;
 use crate::role::SessionSpec;
 use crate::task_arn::TaskArn;
@@ -28,6 +29,8 @@ pub struct Registration {
     pub tokens: Vec<TokenDigest>,
     /// Where the token is demanded.
     pub token_rule: TokenRule,
+    /// Where it may be asked from; empty: anywhere.
+    pub networks: Vec<Network>,
     /// Who has registered it.
     pub source: Source,
 }
@@ -54,19 +57,20 @@ impl Registration {
     /// What this source registers.
     #[must_use]
     pub fn of(new: NewTask, source: Source) -> Self {
-        let NewTask { arn, role_kind, spec, id, tokens, token_rule } = new;
+        let NewTask { arn, role_kind, spec, id, tokens, token_rule, networks } = new;
         let tokens = tokens.iter().map(Token::digest).collect();
-        Self { arn, role_kind, spec, id: id.digest(), tokens, token_rule, source }
+        Self { arn, role_kind, spec, id: id.digest(), tokens, token_rule, networks, source }
     }
 
     /// Whether the other one asks for the same, whatever opens it.
     #[must_use]
     pub fn is_same_but_for_secrets(&self, other: &Self) -> bool {
-        let Self { arn, role_kind, spec, token_rule, source, id: _, tokens: _ } = self;
+        let Self { arn, role_kind, spec, token_rule, networks, source, id: _, tokens: _ } = self;
         *arn == other.arn
             && *role_kind == other.role_kind
             && *spec == other.spec
             && *token_rule == other.token_rule
+            && *networks == other.networks
             && *source == other.source
     }
 }

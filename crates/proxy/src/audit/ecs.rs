@@ -60,6 +60,7 @@ mod tests {
             peer: "172.17.0.2:4711".parse().unwrap(),
             path: Some("/v2/credentials"),
             user_agent: Some(b"Boto3/1.40 \"x\" \\ \n\xff"),
+            reason: None,
             id: Some(task.id()),
             task: Some(&task),
             session: None,

@@ -20,6 +20,8 @@ pub struct Answered<'a> {
     pub path: Option<&'static str>,
     /// `User-Agent` as it came.
     pub user_agent: Option<&'a [u8]>,
+    /// What the caller is not told of the refusal.
+    pub reason: Option<&'static str>,
     /// The digest of the id that was asked for.
     pub id: Option<IdDigest>,
     /// The task that the id opens, where the token was right.
@@ -39,6 +41,8 @@ struct AnswerLine<'a> {
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
     peer: SocketAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<&'static str>,
@@ -62,7 +66,18 @@ impl Answered<'_> {
     /// The record of an answer to bytes that were no HTTP request.
     pub(super) fn unparsable(time: SystemTime, peer: SocketAddr) -> Self {
         let code = Some("InvalidRequest");
-        Self { time, status: 400, code, peer, path: None, user_agent: None, id: None, task: None, session: None }
+        Self {
+            time,
+            status: 400,
+            code,
+            peer,
+            path: None,
+            user_agent: None,
+            reason: None,
+            id: None,
+            task: None,
+            session: None,
+        }
     }
 
     /// The user agent, as much of it as is kept.
@@ -79,6 +94,7 @@ impl Answered<'_> {
             event: "answer",
             status: self.status,
             code: self.code,
+            reason: self.reason,
             peer: self.peer,
             path: self.path,
             user_agent: self.user_agent(),

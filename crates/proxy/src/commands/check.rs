@@ -98,6 +98,13 @@ fn show_task(task: &NewTask, id_is_made: bool) {
                 (false, TokenRule::Always) => "yes, demanded everywhere".to_owned(),
             },
         ),
+        (
+            "sources",
+            match task.networks.as_slice() {
+                [] => "any".to_owned(),
+                networks => networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            },
+        ),
         ("session name", spec.session_name.to_string()),
         ("duration", format!("{} s", spec.duration.seconds())),
         (

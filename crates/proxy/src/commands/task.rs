@@ -86,6 +86,7 @@ fn request(add: TaskAdd) -> Register {
         token: None,
         previous_token: None,
         token_required: add.token_required,
+        sources: (!add.sources.is_empty()).then_some(add.sources),
         session_name: add.session_name,
         family: add.family,
         service: add.service,

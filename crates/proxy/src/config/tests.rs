@@ -85,6 +85,7 @@ fn what_contradicts_itself_is_a_fault() {
         (task("token_required = \"always\""), "there is no token"),
         (format!("[defaults]\ntoken_required = \"always\"\n{}", task("")), "there is no token"),
         ("listen = [127.0.0.1:1]".to_owned(), "in \"quotes\""),
+        (task("sources = [\"10.0.0.1/8\"]"), "task[0].sources[0]: source has bits behind its prefix; 10.0.0.0/8"),
         (task("token_required = \"sometimes\""), "must be \"loopback\" or \"always\""),
         ("listen = \"127.0.0.1:1\"".to_owned(), "must be a list, not a string"),
         ("allowed_hosts = [\"0.0.0.0\"]".to_owned(), "never an allowed Host"),

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use http::request::Parts;
 use http::{Response, StatusCode, header};
 use http_body_util::Full;
-use taskcreds_core::{IdDigest, Registry, Session, SessionCache, SessionError, Task};
+use taskcreds_core::{IdDigest, Refusal, Registry, Session, SessionCache, SessionError, Task};
 
 use super::error::{Fault, Version};
 use super::guard::{self, AllowedHosts};
@@ -87,7 +87,7 @@ impl Endpoint {
         let asked = guard::check(request, &self.hosts)?;
         let version = asked.version;
         seen.version = Some(version);
-        let authenticated = self.registry.authenticate(asked.id, asked.token, connected.arrival);
+        let authenticated = self.registry.authenticate(asked.id, asked.token, connected.asker());
         let task = match authenticated {
             Ok(task) => seen.task.insert(task),
             Err(refusal) => {
@@ -118,6 +118,10 @@ fn record<'a>(request: &'a Parts, connected: Connected, seen: &'a Seen, fault: O
         peer: connected.peer,
         path: seen.version.map(Version::path),
         user_agent: request.headers.get(header::USER_AGENT).map(|agent| agent.as_bytes()),
+        reason: match fault {
+            Some(Fault::Refused(_, Refusal::WrongSource)) => Some("WrongSource"),
+            _ => None,
+        },
         id: seen.task.as_ref().map(|task| task.id()).or(seen.id),
         task: seen.task.as_deref(),
         session: seen.session.as_deref(),

@@ -79,8 +79,9 @@ impl Fault {
                 "NoIdInRequest",
                 format!("{}: No Credential ID in the request", version.request()).into(),
             ),
-            // Whoever asks cannot tell an id that never was from one that has ended.
-            Self::Refused(version, Refusal::Unknown) | Self::Session(version, SessionError::Revoked) => (
+            // Whoever asks cannot tell an id that never was from one that has ended or may not be asked for from there.
+            Self::Refused(version, Refusal::Unknown | Refusal::WrongSource)
+            | Self::Session(version, SessionError::Revoked) => (
                 StatusCode::BAD_REQUEST,
                 "InvalidIdInRequest",
                 format!("{}: Credentials not found", version.request()).into(),
@@ -219,6 +220,12 @@ mod tests {
             (Fault::NoId(V1), 400, "NoIdInRequest", "CredentialsV1Request: No Credential ID in the request"),
             (
                 Fault::Refused(V2, Refusal::Unknown),
+                400,
+                "InvalidIdInRequest",
+                "CredentialsV2Request: Credentials not found",
+            ),
+            (
+                Fault::Refused(V2, Refusal::WrongSource),
                 400,
                 "InvalidIdInRequest",
                 "CredentialsV2Request: Credentials not found",

@@ -24,7 +24,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use taskcreds_core::Arrival;
+use taskcreds_core::{Arrival, Asker};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -67,6 +67,12 @@ pub struct Connected {
 }
 
 impl Connected {
+    /// What of it decides who gets what.
+    #[must_use]
+    pub fn asker(&self) -> Asker {
+        Asker { address: self.peer.ip(), arrival: self.arrival }
+    }
+
     fn of(stream: &TcpStream, peer: SocketAddr) -> Self {
         let local = stream.local_addr().ok().map(|address| address.ip().to_canonical());
         let destination = original_destination(stream).or(local);

@@ -181,3 +181,28 @@ fn under_load_no_record_is_lost_and_the_end_waits_for_the_last_one() {
     let answers = records(&json).iter().filter(|record| record["event"] == "answer").count();
     assert_eq!(answers, CONNECTIONS * REQUESTS + 2);
 }
+
+#[test]
+fn a_task_that_is_asked_for_from_elsewhere_looks_like_none_and_is_on_record() {
+    let (sts, task) = (Sts::new(), Task::new("web").and("sources = [\"127.0.0.2\", \"10.0.0.0/8\"]"));
+    let (_folder, json, _, settings) = audited();
+    let proxy = serve(&sts, &settings, slice::from_ref(&task));
+    let address = proxy.address();
+    let ask = |from: [u8; 4], path: &str| {
+        let mut connection = Connection::open_from(from, address);
+        connection.send(request(address, path, None)).answer()
+    };
+    let unknown = ask([127, 0, 0, 3], "/v2/credentials/00000000-0000-0000-0000-000000000000");
+    let elsewhere = ask([127, 0, 0, 3], &task.path());
+    assert_eq!((elsewhere.status, &elsewhere.body), (400, &unknown.body));
+    assert_eq!(ask([127, 0, 0, 2], &task.path()).status, 200);
+    assert_eq!(proxy.end().code(), 0);
+    let all = all_records(&json);
+    let of = |peer: &str| {
+        all.iter().filter(|it| it["peer"].as_str().is_some_and(|text| text.starts_with(peer))).collect::<Vec<_>>()
+    };
+    let [first, second] = of("127.0.0.3:")[..] else { panic!("{all:?}") };
+    let wrong = if first["reason"] == "WrongSource" { first } else { second };
+    assert_eq!(wrong["reason"], "WrongSource");
+    assert_eq!(wrong["idDigest"], of("127.0.0.2:")[0]["idDigest"], "it tells whose id was used");
+}
