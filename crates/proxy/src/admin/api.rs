@@ -7,11 +7,14 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::Serialize;
 use taskcreds_core::{AssumeRoleError, CredentialsId, RoleKind, SessionCache, Source, State, Task, TaskArn};
-use utoipa::OpenApi;
 use zeroize::Zeroizing;
 
-use super::error::{AdminError, Refusal};
-use super::messages::{Register, Revoked, RoleView, TaskList, TaskView, Which};
+use super::error::AdminError;
+#[cfg(test)]
+use super::error::Refusal;
+#[cfg(test)]
+use super::messages::Register;
+use super::messages::{Revoked, RoleView, TaskList, TaskView, Which};
 use super::peer::Peer;
 use super::registrations::{Changed, Registrations, Told};
 use crate::config::Fault;
@@ -50,7 +53,8 @@ const ROUTES: [(&str, &str, Operation); 6] = [
     ("GET", "/openapi.json", Operation::Describe),
 ];
 
-#[derive(OpenApi)]
+#[cfg(test)]
+#[derive(utoipa::OpenApi)]
 #[openapi(
     info(
         title = "taskcreds admin interface",
@@ -60,11 +64,9 @@ const ROUTES: [(&str, &str, Operation); 6] = [
 )]
 struct Document;
 
-/// The OpenAPI document.
-#[must_use]
-pub fn document() -> String {
-    Document::openapi().to_pretty_json().unwrap_or_default()
-}
+/// The OpenAPI document. A test makes it from the descriptions of the operations below and holds this file to it, so that no program but
+/// the test carries what makes it.
+const DOCUMENT: &str = include_str!("../../../../docs/openapi.json");
 
 impl Api {
     /// Answers a request. Blocks on the disk.
@@ -153,14 +155,14 @@ impl Api {
 ///
 /// Its task role, its execution role, or both: all or nothing. Asked for again with the same settings, it answers the same ids
 /// and changes nothing; after a restart of the proxy only to who sends the ids, because they are kept as digests.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     post, path = "/v1/tasks", request_body = Register,
     responses(
         (status = 201, body = TaskView, description = "registered"),
         (status = 200, body = TaskView, description = "registered before, as asked for"),
         (status = 400, body = Refusal), (status = 403, body = Refusal), (status = 409, body = Refusal), (status = 500, body = Refusal),
     )
-)]
+))]
 fn register(api: &Api, peer: &Peer, body: &[u8]) -> Result<Reply, AdminError> {
     let mut request = request::parse(body).map_err(AdminError::Invalid)?;
     let warnings = std::mem::take(&mut request.warnings);
@@ -177,10 +179,10 @@ fn register(api: &Api, peer: &Peer, body: &[u8]) -> Result<Reply, AdminError> {
 }
 
 /// Lists the tasks that the caller may see, or shows one.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     get, path = "/v1/tasks", params(("taskArn" = Option<String>, Query, description = "This task only.")),
     responses((status = 200, body = TaskList), (status = 400, body = Refusal), (status = 403, body = Refusal), (status = 404, body = Refusal))
-)]
+))]
 fn list(api: &Api, peer: &Peer, query: &str) -> Result<Reply, AdminError> {
     let mut wanted = None;
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -206,13 +208,13 @@ fn list(api: &Api, peer: &Peer, query: &str) -> Result<Reply, AdminError> {
 ///
 /// Once this has answered, no answer of the credentials endpoint with its session begins. What readers hold stays valid at AWS until it
 /// expires.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     post, path = "/v1/tasks/revoke", request_body = Which,
     responses(
         (status = 200, body = Revoked), (status = 400, body = Refusal), (status = 403, body = Refusal), (status = 404, body = Refusal),
         (status = 409, body = Refusal), (status = 500, body = Refusal),
     )
-)]
+))]
 fn revoke(api: &Api, peer: &Peer, body: &[u8]) -> Result<Reply, AdminError> {
     let which = which(body, false)?;
     api.registrations.revoke(peer, &which.arn, which.kind)?;
@@ -224,13 +226,13 @@ fn revoke(api: &Api, peer: &Peer, body: &[u8]) -> Result<Reply, AdminError> {
 /// Gives a role of a task another id, and another token where it has one.
 ///
 /// The old id is worth nothing once this has answered. The session stays, so it costs no call to STS.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     post, path = "/v1/tasks/rotate", request_body = Which,
     responses(
         (status = 200, body = TaskView), (status = 400, body = Refusal), (status = 403, body = Refusal), (status = 404, body = Refusal),
         (status = 409, body = Refusal), (status = 500, body = Refusal),
     )
-)]
+))]
 fn rotate(api: &Api, peer: &Peer, body: &[u8]) -> Result<Reply, AdminError> {
     let which = which(body, true)?;
     let changed = api.registrations.rotate(peer, &which.arn, which.kind.unwrap_or(RoleKind::Task), which.id)?;
@@ -241,10 +243,10 @@ fn rotate(api: &Api, peer: &Peer, body: &[u8]) -> Result<Reply, AdminError> {
 }
 
 /// Has a new session loaded now, as soon as the node's budget of STS calls has room. The one that is served stays until then.
-#[utoipa::path(
+#[cfg_attr(test, utoipa::path(
     post, path = "/v1/tasks/refresh", request_body = Which,
     responses((status = 202, body = TaskView), (status = 400, body = Refusal), (status = 403, body = Refusal), (status = 404, body = Refusal))
-)]
+))]
 fn refresh(api: &Api, peer: &Peer, body: &[u8]) -> Result<Reply, AdminError> {
     let which = which(body, false)?;
     let tasks = api.registrations.refresh(peer, &which.arn, which.kind)?;
@@ -253,9 +255,9 @@ fn refresh(api: &Api, peer: &Peer, body: &[u8]) -> Result<Reply, AdminError> {
 }
 
 /// This document.
-#[utoipa::path(get, path = "/openapi.json", responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
+#[cfg_attr(test, utoipa::path(get, path = "/openapi.json", responses((status = 200, description = "OpenAPI 3.1", body = Object))))]
 fn describe() -> Reply {
-    (StatusCode::OK, document().into())
+    (StatusCode::OK, Bytes::from_static(DOCUMENT.as_bytes()))
 }
 
 /// Who has changed what, for the log.
@@ -312,11 +314,17 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
 
+    use utoipa::OpenApi;
+
     use super::*;
+
+    fn document() -> String {
+        Document::openapi().to_pretty_json().unwrap()
+    }
 
     #[test]
     fn the_document_has_every_route_and_no_other() {
-        let document: serde_json::Value = serde_json::from_str(&document()).unwrap();
+        let document: serde_json::Value = serde_json::from_str(DOCUMENT).unwrap();
         let paths = document["paths"].as_object().unwrap().iter();
         let told: BTreeSet<_> = paths
             .flat_map(|(path, methods)| {

@@ -3,7 +3,6 @@
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use taskcreds_core::{RegisterError, RoleKind, TaskArn};
-use utoipa::ToSchema;
 
 use super::store::StoreError;
 use crate::config::Fault;
@@ -90,7 +89,8 @@ pub enum AdminError {
 }
 
 /// A refusal.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct Refusal {
     /// What kind of refusal it is.
     pub code: String,

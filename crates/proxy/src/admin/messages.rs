@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use taskcreds_core::RoleKind;
-use utoipa::ToSchema;
 
 /// A registration that is asked for: the keys of `[[task]]` in the configuration file, in camelCase.
-#[derive(Debug, Default, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Register {
     /// `arn:aws:ecs:REGION:ACCOUNT:task/CLUSTER/TASK-ID`; the task id is the role session name.
@@ -78,7 +78,8 @@ pub struct Register {
 }
 
 /// Which task, and which of its roles.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Which {
     /// The task's ARN.
@@ -92,7 +93,8 @@ pub struct Which {
 }
 
 /// One of the two roles of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum Kind {
     /// What the application runs with.
@@ -111,7 +113,8 @@ impl From<Kind> for RoleKind {
 }
 
 /// A task: its task role in place, its execution role within.
-#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TaskView {
     /// The task's ARN.
@@ -136,7 +139,8 @@ pub struct TaskView {
 }
 
 /// One role of a task and how its session stands.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RoleView {
     /// The role.
@@ -168,14 +172,16 @@ pub struct RoleView {
 }
 
 /// Tasks, in the order of their ARNs.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct TaskList {
     /// The tasks.
     pub tasks: Vec<TaskView>,
 }
 
 /// What was revoked.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Revoked {
     /// The task's ARN.

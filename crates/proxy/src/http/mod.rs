@@ -15,7 +15,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -157,9 +157,9 @@ pub async fn run(listener: TcpListener, endpoint: Arc<impl Answer>, places: Arc<
                 is_failing = false;
                 let answering = Answering::default();
                 // Without one every other connection of this source is being answered: it has enough for now.
-                let Some(place) = places.take(peer.ip(), Arc::clone(&answering)) else { continue };
+                let Some(place) = places.take(peer.ip(), Arc::clone(&answering), &stop) else { continue };
                 let connected = Connected::of(&stream, peer);
-                connections.spawn(connection(stream, connected, answering, Arc::clone(&endpoint), place, stop.clone()));
+                connections.spawn(connection(stream, connected, answering, Arc::clone(&endpoint), place));
             }
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
@@ -183,12 +183,14 @@ async fn connection(
     answering: Answering,
     endpoint: Arc<impl Answer>,
     place: Place,
-    stop: CancellationToken,
 ) {
     let stream = Stream::new(stream, Arc::clone(&answering));
-    let begun = Notify::new();
+    let (has_begun, begun) = (AtomicBool::new(false), Notify::new());
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
-        begun.notify_one();
+        if !has_begun.load(Ordering::Relaxed) {
+            has_begun.store(true, Ordering::Relaxed);
+            begun.notify_one();
+        }
         answering.store(true, Ordering::Relaxed);
         let (parts, _) = request.into_parts();
         let endpoint = &endpoint;
@@ -201,11 +203,23 @@ async fn connection(
         .max_headers(MAX_HEADERS)
         .serve_connection(stream, service);
     let outcome = tokio::select! {
+        biased;
         outcome = &mut connection => outcome,
-        () = place.give_way.cancelled() => return,
-        () = stopped(&stop, &begun) => {
-            std::pin::Pin::new(&mut connection).graceful_shutdown();
-            (&mut connection).await
+        () = place.end.cancelled() => {
+            if place.gives_way() {
+                return;
+            }
+            // hyper closes a connection on which nothing was read yet; one that was just accepted has its first request on the way, and
+            // whoever sent it would have been answered by the next process.
+            let first = tokio::time::timeout(FIRST_REQUEST, begun.notified());
+            tokio::select! {
+                biased;
+                outcome = &mut connection => outcome,
+                _ = first => {
+                    std::pin::Pin::new(&mut connection).graceful_shutdown();
+                    (&mut connection).await
+                }
+            }
         }
     };
     if let Err(error) = outcome {
@@ -216,13 +230,6 @@ async fn connection(
             connection.into_parts().io.refuse().await;
         }
     }
-}
-
-/// Waits for the stop. hyper closes a connection on which nothing was read yet; one that was just accepted has its first request on
-/// the way, and whoever sent it would have been answered by the next process.
-async fn stopped(stop: &CancellationToken, begun: &Notify) {
-    stop.cancelled().await;
-    let _ = tokio::time::timeout(FIRST_REQUEST, begun.notified()).await;
 }
 
 #[cfg(target_os = "linux")]

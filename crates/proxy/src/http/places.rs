@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
@@ -33,7 +33,8 @@ struct Taken {
 
 struct Holder {
     answering: Answering,
-    give_way: CancellationToken,
+    gives_way: Arc<AtomicBool>,
+    end: CancellationToken,
 }
 
 /// A place, given back when it is dropped.
@@ -41,8 +42,17 @@ pub(super) struct Place {
     places: Arc<Places>,
     source: IpAddr,
     number: u64,
-    /// Ends when the connection is to be closed for another one.
-    pub(super) give_way: CancellationToken,
+    gives_way: Arc<AtomicBool>,
+    /// Ends when the listener does, or when the connection is to be closed for another one. One thing to wait for: the connection looks
+    /// at it for every request.
+    pub(super) end: CancellationToken,
+}
+
+impl Place {
+    /// Whether the connection is to be closed for another one.
+    pub(super) fn gives_way(&self) -> bool {
+        self.gives_way.load(Ordering::Relaxed)
+    }
 }
 
 impl Places {
@@ -67,8 +77,13 @@ impl Places {
         Arc::new(Self { most, most_of_one, taken: Mutex::default() })
     }
 
-    /// A place for a new connection, if need be that of another one. `None`: every other one is being answered.
-    pub(super) fn take(self: &Arc<Self>, source: IpAddr, answering: Answering) -> Option<Place> {
+    /// A place for a new connection, if need be that of another one, until the listener ends. `None`: every other one is being answered.
+    pub(super) fn take(
+        self: &Arc<Self>,
+        source: IpAddr,
+        answering: Answering,
+        stop: &CancellationToken,
+    ) -> Option<Place> {
         let source = network(source);
         let mut taken = self.taken();
         let own = taken.of.get(&source).map_or(0, BTreeMap::len);
@@ -79,12 +94,12 @@ impl Places {
             let greediest = taken.of.iter().max_by_key(|(_, of)| of.len()).map(|(source, _)| *source)?;
             taken.evict(greediest)?;
         }
-        let (number, give_way) = (taken.next, CancellationToken::new());
+        let (number, end, gives_way) = (taken.next, stop.child_token(), Arc::<AtomicBool>::default());
         taken.next += 1;
         taken.count += 1;
-        let holder = Holder { answering, give_way: give_way.clone() };
+        let holder = Holder { answering, gives_way: Arc::clone(&gives_way), end: end.clone() };
         taken.of.entry(source).or_default().insert(number, holder);
-        Some(Place { places: Arc::clone(self), source, number, give_way })
+        Some(Place { places: Arc::clone(self), source, number, gives_way, end })
     }
 
     // Every change of the two counts is made whole under the lock.
@@ -99,7 +114,8 @@ impl Taken {
         let of = self.of.get(&source)?;
         let number = *of.iter().find(|(_, holder)| !holder.answering.load(Ordering::Relaxed))?.0;
         let holder = self.remove(source, number)?;
-        holder.give_way.cancel();
+        holder.gives_way.store(true, Ordering::Relaxed);
+        holder.end.cancel();
         Some(())
     }
 
@@ -137,7 +153,7 @@ mod tests {
 
     fn take(places: &Arc<Places>, source: &str) -> Option<(Place, Answering)> {
         let answering = Answering::default();
-        let place = places.take(source.parse().unwrap(), Arc::clone(&answering))?;
+        let place = places.take(source.parse().unwrap(), Arc::clone(&answering), &CancellationToken::new())?;
         Some((place, answering))
     }
 
@@ -147,7 +163,7 @@ mod tests {
         let held: Vec<_> = (0..3).map(|_| take(&places, "10.0.0.1").unwrap()).collect();
         held[0].1.store(true, Ordering::Relaxed);
         let next = take(&places, "10.0.0.1").unwrap();
-        let gone: Vec<_> = held.iter().map(|(place, _)| place.give_way.is_cancelled()).collect();
+        let gone: Vec<_> = held.iter().map(|(place, _)| place.gives_way()).collect();
         assert_eq!(gone, [false, true, false], "the first is being answered");
         for (_, answering) in held.iter().chain([&next]) {
             answering.store(true, Ordering::Relaxed);
@@ -165,8 +181,8 @@ mod tests {
         let greedy: Vec<_> = (0..4).map(|_| take(&places, "10.0.0.1").unwrap()).collect();
         let modest = take(&places, "10.0.0.2").unwrap();
         let third = take(&places, "10.0.0.3").unwrap();
-        assert!(greedy[0].0.give_way.is_cancelled() && !modest.0.give_way.is_cancelled());
-        assert!(!third.0.give_way.is_cancelled());
+        assert!(greedy[0].0.gives_way() && !modest.0.gives_way());
+        assert!(!third.0.gives_way());
         assert_eq!(places.taken().count, 5);
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Standard output and error are searched by the rig at the end of every process, with all logs at `trace`.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::fs;
 use std::path::Path;
 
