@@ -7,8 +7,10 @@
 
 mod admin;
 mod admin_peers;
+mod attacker;
 mod audit;
 mod base_credentials;
+mod browser;
 mod canary;
 mod coldstart;
 mod commands;

@@ -1,7 +1,13 @@
 //! A network namespace of a test's own: loopback up, and 169.254.170.2 on it, as a host that runs tasks has it.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// A namespace; removed when dropped.
 pub(crate) struct Netns {
@@ -18,6 +24,17 @@ impl Netns {
         ip(&["-n", &netns.name, "link", "set", "lo", "up"])?;
         ip(&["-n", &netns.name, "address", "add", "169.254.170.2/32", "dev", "lo"])?;
         Ok(netns)
+    }
+
+    /// Runs this on a thread in the namespace; the threads and processes that it starts are there as well.
+    pub(crate) fn enter<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
+        let inside = || {
+            let netns = File::open(format!("/run/netns/{}", self.name)).unwrap();
+            move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            run()
+        };
+        let ended = std::thread::scope(|scope| scope.spawn(inside).join());
+        ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     /// Joins it to another one by a pair of interfaces, each with its address and prefix length.
