@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hyper::rt::ReadBufCursor;
+use hyper::rt::{ReadBuf, ReadBufCursor};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
@@ -24,6 +24,9 @@ pub(crate) const HEAD: Duration = Duration::from_secs(5);
 pub(super) const WRITE: Duration = Duration::from_secs(5);
 /// How long a connection may rest between two requests. Clients keep theirs for up to 60 s.
 pub(super) const IDLE: Duration = Duration::from_secs(75);
+
+/// How much is read at once, in bytes: more than most requests have.
+const READ: usize = 4096;
 
 /// Says that a request is being answered: set by the handler, cleared when the answer is out.
 pub(crate) type Answering = Arc<AtomicBool>;
@@ -38,6 +41,8 @@ pub(crate) struct Stream<S> {
     wrote: bool,
     /// What is left to write of the answer that stands in for hyper's own.
     instead: Option<Vec<u8>>,
+    /// The last bytes that were read.
+    last: [u8; 3],
 }
 
 /// What the connection waits for, and until when.
@@ -65,11 +70,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
     pub(crate) fn new(stream: S, answering: Answering) -> Self {
         let due = Instant::now() + HEAD;
         let timer = Box::pin(tokio::time::sleep_until(due));
-        Self { inner: TokioIo::new(stream), answering, waiting: Waiting::Head(due), timer, wrote: false, instead: None }
+        let (inner, waiting) = (TokioIo::new(stream), Waiting::Head(due));
+        Self { inner, answering, waiting, timer, wrote: false, instead: None, last: [0; 3] }
     }
 
     fn is_answering(&self) -> bool {
         self.answering.load(Ordering::Relaxed)
+    }
+
+    /// Remembers the end of what was read.
+    fn note(&mut self, read: &[u8]) {
+        for byte in read.iter().skip(read.len().saturating_sub(self.last.len())) {
+            self.last.rotate_left(1);
+            self.last[2] = *byte;
+        }
+    }
+
+    /// Whether what was read ends where a head ends. If not, a part of the next one came with the request that is being answered.
+    fn is_between_heads(&self) -> bool {
+        self.last.ends_with(b"\n\n") || self.last == *b"\n\r\n"
     }
 
     /// Fails once the present deadline has passed. The timer is moved only when it would come too late, so a busy connection does
@@ -138,10 +157,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> hyper::rt::Read for Stream<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let stream = &mut *self;
-        match Pin::new(&mut stream.inner).poll_read(cx, buf) {
+        // Not straight into hyper's buffer: only it can look there.
+        let mut bytes = [0; READ];
+        let mut piece = ReadBuf::new(bytes.get_mut(..buf.remaining().min(READ)).unwrap_or_default());
+        match Pin::new(&mut stream.inner).poll_read(cx, piece.unfilled()) {
             Poll::Ready(read) => {
+                stream.note(piece.filled());
+                buf.put_slice(piece.filled());
                 if let Waiting::Request(_) = stream.waiting {
                     stream.waiting = Waiting::Head(Instant::now() + HEAD);
                 }
@@ -197,7 +221,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> hyper::rt::Write for Stream<S> {
         // hyper has written all that it had: the answer is out and the connection rests.
         if std::mem::take(&mut stream.wrote) {
             stream.answering.store(false, Ordering::Relaxed);
-            stream.waiting = Waiting::Request(Instant::now() + IDLE);
+            let now = Instant::now();
+            stream.waiting =
+                if stream.is_between_heads() { Waiting::Request(now + IDLE) } else { Waiting::Head(now + HEAD) };
         }
         Pin::new(&mut stream.inner).poll_flush(cx)
     }

@@ -211,6 +211,13 @@ fn a_head_that_never_ends_is_cut_after_five_seconds() {
             let took = connection.send("GET /v2").closed_after();
             assert!(took > Duration::from_secs(4) && took < Duration::from_secs(8), "{took:?}");
         });
+        // Nor where a part of that came with the request before.
+        scope.spawn(|| {
+            let mut connection = Connection::open(warm.address);
+            warm.assert_credentials(&connection.send(warm.request() + "GET /v2").answer());
+            let took = connection.closed_after();
+            assert!(took > Duration::from_secs(4) && took < Duration::from_secs(8), "{took:?}");
+        });
     });
 }
 
