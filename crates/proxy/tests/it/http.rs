@@ -49,7 +49,7 @@ impl Answer {
     }
 
     /// Takes an answer from the beginning of the bytes, if a whole one is there; and how long it was.
-    fn parse(bytes: &[u8], has_body: bool) -> Option<(Self, usize)> {
+    pub(crate) fn parse(bytes: &[u8], has_body: bool) -> Option<(Self, usize)> {
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
         let head = std::str::from_utf8(&bytes[..end]).expect("the head of an answer is text");
         let mut lines = head.split("\r\n");

@@ -26,6 +26,7 @@ mod operations;
 mod place;
 mod portal;
 mod python;
+mod raw;
 mod reload;
 mod rig;
 mod rust_sdk;
