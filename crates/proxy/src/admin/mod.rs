@@ -18,10 +18,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskcreds_core::{Registry, SessionCache};
+use taskcreds_core::{IdDigest, Registration, Registry, SessionCache};
 
 use self::api::Api;
 use self::peer::Peer;
+use self::record::Record;
 use self::registrations::Registrations;
 use self::socket::AdminSocket;
 use self::store::Store;
@@ -34,6 +35,16 @@ const MAX_BODY: usize = 64 * 1024;
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Where the admin socket is where nobody says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/taskcreds/admin.sock";
+
+/// The registration that the store reads from these bytes and what it writes for it, if they are a record.
+#[doc(hidden)] // Public for fuzz/ alone: no other public function reads bytes of one's choice.
+#[must_use]
+pub fn restored(bytes: &[u8], id: IdDigest) -> Option<(Registration, Vec<u8>)> {
+    let record: Record = serde_json::from_slice(bytes).ok()?;
+    let registration = record.registration(id).ok()?;
+    let written = serde_json::to_vec(&Record::of(&registration)?).ok()?;
+    Some((registration, written))
+}
 
 /// Binds the socket, or takes the one that was passed, and takes over what was registered over it before. `None` where there is neither.
 ///

@@ -49,6 +49,13 @@ use crate::failure::Failure;
 /// How often is looked for what has changed: a session is kept within five seconds of its load.
 const KEEP_EVERY: Duration = Duration::from_secs(4);
 
+/// How many sessions these bytes hold, if they are what one process leaves to the next.
+#[doc(hidden)] // Public for fuzz/ alone: no other public function reads bytes of one's choice.
+#[must_use]
+pub fn sessions_in(bytes: &[u8]) -> Option<usize> {
+    Snapshot::read(bytes).ok().map(|snapshot| snapshot.len())
+}
+
 /// Which sessions there are, told apart by what every load sets anew.
 type Contents = HashMap<LeaseId, (SystemTime, SystemTime)>;
 

@@ -24,7 +24,7 @@ use crate::sts::Sts;
 use crate::tasks::{Config, Task};
 
 /// Longer than the five seconds after which the head that never ends is cut.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(8);
 /// The cases that wait for those five seconds wait together.
 const AT_ONCE: usize = 8;
 /// Fewer would mean that a file was not read.
