@@ -5,6 +5,7 @@
 //! answers that itself, with an empty body, before there is a request to handle; its answer is replaced here.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -160,8 +161,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> hyper::rt::Read for Stream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let stream = &mut *self;
         // Not straight into hyper's buffer: only it can look there.
-        let mut bytes = [0; READ];
-        let mut piece = ReadBuf::new(bytes.get_mut(..buf.remaining().min(READ)).unwrap_or_default());
+        let mut bytes = [MaybeUninit::uninit(); READ];
+        let mut piece = ReadBuf::uninit(bytes.get_mut(..buf.remaining().min(READ)).unwrap_or_default());
         match Pin::new(&mut stream.inner).poll_read(cx, piece.unfilled()) {
             Poll::Ready(read) => {
                 stream.note(piece.filled());

@@ -284,7 +284,7 @@ fn every_operation_and_every_key_of_the_document_is_there() {
         "tokenRequired": "always", "sessionName": "a-name", "family": "web", "service": "shop", "durationSeconds": 7200,
         "region": "eu-west-1", "sourceIdentity": "who", "externalId": "ext", "policy": policy,
         "policyArns": ["arn:aws:iam::aws:policy/ReadOnlyAccess"], "tags": {"team": "a"}, "transitiveTags": true,
-        "sessionTags": "required",
+        "sessionTags": "required", "sources": ["127.0.0.0/8"],
     });
     let made = json!({"taskArn": Task::without_id("web").arn(), "roleArn": task.role_arn(), "withToken": true});
     let mut sent = BTreeSet::new();

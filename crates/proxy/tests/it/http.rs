@@ -166,9 +166,12 @@ pub(crate) fn request(address: SocketAddr, path: &str, token: Option<&str>) -> S
     format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: application/json\r\n{token}\r\n")
 }
 
-/// One GET on a connection of its own.
+/// One GET on a connection of its own. Asked again, as SDKs do, while the first load takes longer than the proxy waits for it, which it
+/// does on a busy machine.
 pub(crate) fn get(address: SocketAddr, path: &str) -> Answer {
-    Connection::open(address).send(request(address, path, None)).answer()
+    let ask = || Connection::open(address).send(request(address, path, None)).answer();
+    let is_cold = |answer: &Answer| answer.status == 503 && answer.body.contains("the first load is under way");
+    (0..3).map(|_| ask()).find(|answer| !is_cold(answer)).unwrap_or_else(ask)
 }
 
 /// One GET with a token.
