@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 #[cfg(unix)]
 use std::path::Path;
 use std::sync::Arc;
-
 use std::time::SystemTime;
+
 use taskcreds_core::{AssumeRole, Budget, Freshness, Registration, Registry, SessionCache, SystemClock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -90,6 +90,7 @@ pub struct Proxy {
     endpoint: Arc<Endpoint>,
     listeners: Listeners,
     operations: Option<(SocketAddr, TcpListener, Arc<Operations>)>,
+    registrations: Option<Arc<Registrations>>,
     #[cfg(unix)]
     admin: Option<(AdminSocket, Arc<Api>)>,
 }
@@ -174,11 +175,9 @@ impl Proxy {
         let operations = match operations {
             Some((address, listener)) => {
                 let (sessions, metrics) = (Arc::clone(&sessions), Arc::clone(&metrics));
-                Some((
-                    address,
-                    listener,
-                    Arc::new(Operations { sts, sessions, metrics, registrations, hosts: hosts.clone() }),
-                ))
+                let (registrations, hosts) = (registrations.clone(), hosts.clone());
+                let operations = Operations { sts, sessions, metrics, registrations, hosts };
+                Some((address, listener, Arc::new(operations)))
             }
             None => None,
         };
@@ -188,6 +187,7 @@ impl Proxy {
             endpoint,
             listeners,
             operations,
+            registrations,
             #[cfg(unix)]
             admin,
         })
@@ -208,11 +208,7 @@ impl Proxy {
     /// What the admin socket changes, where there is one.
     #[must_use]
     pub fn registrations(&self) -> Option<Arc<Registrations>> {
-        #[cfg(unix)]
-        let registrations = self.admin.as_ref().map(|(_, api)| Arc::clone(&api.registrations));
-        #[cfg(not(unix))]
-        let registrations = None;
-        registrations
+        self.registrations.clone()
     }
 
     /// The credentials endpoint.

@@ -73,16 +73,19 @@ pub struct Surroundings {
     pub embedded_sts: Option<String>,
 }
 
+/// The loopback address of these that suits most clients: 127.0.0.1 before ::1, the one form that every client accepts.
+#[must_use]
+pub fn loopback(listening: &[SocketAddr]) -> Option<&SocketAddr> {
+    listening.iter().filter(|address| address.ip().is_loopback()).min_by_key(|address| address.is_ipv6())
+}
+
 /// The variable and the value that lead to a task's credentials: the full URI where one of the addresses is loopback, the relative one
 /// where the endpoint is at 169.254.170.2:80 alone.
 #[must_use]
 pub fn uri(listening: &[SocketAddr], id: &CredentialsId) -> (&'static str, String) {
     let path = format!("/v2/credentials/{}", id.expose());
-    // 127.0.0.1 before ::1: it is the one form that every client accepts.
-    let loopback =
-        listening.iter().filter(|address| address.ip().is_loopback()).min_by_key(|address| address.is_ipv6());
     let relative = listening.contains(&SocketAddr::from((LINK_LOCAL, 80)));
-    match loopback.or(listening.first().filter(|_| !relative)) {
+    match loopback(listening).or(listening.first().filter(|_| !relative)) {
         Some(address) => (FULL, format!("http://{address}{path}")),
         None => (RELATIVE, path),
     }

@@ -19,6 +19,7 @@ use super::peer::Peer;
 use super::registrations::{Changed, Registrations, Told};
 use crate::config::Fault;
 use crate::config::request;
+use crate::launch;
 
 /// What the answers are made of.
 pub struct Api {
@@ -131,9 +132,7 @@ impl Api {
             |failure: &Arc<AssumeRoleError>| if peer.is_privileged() { failure.to_string() } else { failure.told() };
         let failure = state.as_ref().and_then(|state| state.failure.as_ref()).map(words);
         let path = told.map(|told| format!("/v2/credentials/{}", told.id.expose()));
-        // 127.0.0.1 before ::1: it is the one form that every client accepts.
-        let loopback = self.addresses.iter().filter(|address| address.ip().is_loopback());
-        let address = loopback.min_by_key(|address| address.is_ipv6()).or(self.addresses.first());
+        let address = launch::loopback(&self.addresses).or(self.addresses.first());
         RoleView {
             role_arn: task.spec().role_arn.to_string(),
             session_name: task.spec().session_name.to_string(),

@@ -103,6 +103,15 @@ pub enum Kind {
     Execution,
 }
 
+impl From<RoleKind> for Kind {
+    fn from(kind: RoleKind) -> Self {
+        match kind {
+            RoleKind::Task => Self::Task,
+            RoleKind::Execution => Self::Execution,
+        }
+    }
+}
+
 impl From<Kind> for RoleKind {
     fn from(kind: Kind) -> Self {
         match kind {

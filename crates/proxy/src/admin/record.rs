@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use taskcreds_core::{
-    ExternalId, IdDigest, Network, PolicyArn, Region, Registration, RoleArn, RoleKind, SessionDuration, SessionName,
+    ExternalId, IdDigest, Network, PolicyArn, Region, Registration, RoleArn, SessionDuration, SessionName,
     SessionPolicy, SessionSpec, SessionTag, SessionTags, Source, SourceIdentity, TaskArn, TokenDigest, TokenRule,
 };
+
+use super::messages::Kind;
 
 /// What does not stand here cannot be restored, so an unknown field is a fault and not ignored.
 #[derive(Serialize, Deserialize)]
@@ -26,13 +28,6 @@ pub(super) struct Record {
     token_always: bool,
     sources: Vec<String>,
     uid: u32,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum Kind {
-    Task,
-    Execution,
 }
 
 impl Record {
@@ -57,10 +52,7 @@ impl Record {
         } = spec;
         Some(Self {
             task_arn: arn.to_string(),
-            role_kind: match role_kind {
-                RoleKind::Task => Kind::Task,
-                RoleKind::Execution => Kind::Execution,
-            },
+            role_kind: (*role_kind).into(),
             role_arn: role_arn.to_string(),
             session_name: session_name.to_string(),
             tags: tags.iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect(),
@@ -100,10 +92,7 @@ impl Record {
         };
         Ok(Registration {
             arn,
-            role_kind: match self.role_kind {
-                Kind::Task => RoleKind::Task,
-                Kind::Execution => RoleKind::Execution,
-            },
+            role_kind: self.role_kind.into(),
             spec,
             id,
             tokens: self.tokens.into_iter().map(TokenDigest::from_bytes).collect(),
@@ -117,7 +106,7 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use taskcreds_core::test_util::new_task;
-    use taskcreds_core::{CredentialsId, NewTask, Token};
+    use taskcreds_core::{CredentialsId, NewTask, RoleKind, Token};
 
     use super::*;
 

@@ -293,10 +293,7 @@ impl Registrations {
     /// # Errors
     /// [`AdminError::NotFound`].
     pub fn refresh(&self, peer: &Peer, arn: &TaskArn, kind: Option<RoleKind>) -> Result<Vec<Arc<Task>>, AdminError> {
-        let tasks: Vec<_> = self.find(arn, kind).into_iter().filter(|task| peer.sees(task.registration())).collect();
-        if tasks.is_empty() {
-            return Err(AdminError::NotFound(arn.clone().into()));
-        }
+        let tasks = self.seen(peer, arn, kind)?;
         for task in &tasks {
             self.sessions.refresh_now(task);
         }
@@ -348,12 +345,15 @@ impl Registrations {
         kinds.filter_map(|kind| self.registry.find(arn, kind)).collect()
     }
 
-    /// What a user may change. What is another's looks like nothing.
-    fn of_peer(&self, peer: &Peer, arn: &TaskArn, kind: Option<RoleKind>) -> Result<Vec<Arc<Task>>, AdminError> {
+    /// The roles of a task that a user may see. What is another's looks like nothing.
+    fn seen(&self, peer: &Peer, arn: &TaskArn, kind: Option<RoleKind>) -> Result<Vec<Arc<Task>>, AdminError> {
         let tasks: Vec<_> = self.find(arn, kind).into_iter().filter(|task| peer.sees(task.registration())).collect();
-        if tasks.is_empty() {
-            return Err(AdminError::NotFound(arn.clone().into()));
-        }
+        if tasks.is_empty() { Err(AdminError::NotFound(arn.clone().into())) } else { Ok(tasks) }
+    }
+
+    /// Those of them that it may change.
+    fn of_peer(&self, peer: &Peer, arn: &TaskArn, kind: Option<RoleKind>) -> Result<Vec<Arc<Task>>, AdminError> {
+        let tasks = self.seen(peer, arn, kind)?;
         if tasks.iter().any(|task| task.registration().source == Source::Configuration) {
             return Err(AdminError::Configured(arn.clone().into()));
         }

@@ -70,8 +70,7 @@ impl Audit {
     /// could not be written.
     pub async fn answered(&self, answered: &Answered<'_>) -> bool {
         let mut recorded = true;
-        let refused = self.refused.as_ref().filter(|_| answered.session.is_none());
-        if let Some(log) = refused.or(self.json.as_ref()) {
+        if let Some(log) = self.log_of(answered) {
             recorded &= self.put(log, &answered.json()).await;
         }
         if let Some(log) = &self.ecs {
@@ -90,12 +89,17 @@ impl Audit {
     /// Bytes that were no HTTP request were answered.
     pub fn unparsable(&self, now: SystemTime, peer: SocketAddr) {
         let answered = Answered::unparsable(now, peer);
-        if let Some(log) = self.refused.as_ref().or(self.json.as_ref()) {
+        if let Some(log) = self.log_of(&answered) {
             log.push(&answered.json());
         }
         if let Some(log) = &self.ecs {
             log.push(&ecs::line(&answered, self.container_instance_arn.as_deref()));
         }
+    }
+
+    /// The JSON log that an answer belongs in.
+    fn log_of(&self, answered: &Answered<'_>) -> Option<&Log> {
+        self.refused.as_ref().filter(|_| answered.session.is_none()).or(self.json.as_ref())
     }
 
     async fn put(&self, log: &Log, line: &[u8]) -> bool {

@@ -98,11 +98,7 @@ pub(super) async fn run(
                     break;
                 }
             },
-            _ = tick.tick(), if file.is_some() => {
-                if let Some(file) = &mut file {
-                    file.reload_if_changed();
-                }
-            }
+            _ = tick.tick() => file.iter_mut().for_each(ConfigFile::reload_if_changed),
         }
     }
     last_answer.cancel();
@@ -211,7 +207,7 @@ impl ConfigFile {
                 different.join(", ")
             );
         }
-        // The file's tasks are checked against each other already; here against those of the admin socket.
+        // The file's tasks are checked against each other already; those of the admin socket give way.
         let outcome =
             self.endpoint.registry.reconcile(config.tasks).map_err(|error| ConfigError::of(&self.path, &error))?;
         self.made_ids = made_ids;

@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use taskcreds_core::{Kept, NewSession, RoleKind, Session, SessionSpec, Task};
+use taskcreds_core::{Kept, NewSession, Session, SessionSpec, Task};
 use zeroize::Zeroizing;
 
 /// The form of the document. Another one is refused.
@@ -140,13 +140,9 @@ fn made_for(task: &Task) -> String {
         region,
         fallback_region,
     } = task.spec();
-    let role_kind = match task.role_kind() {
-        RoleKind::Task => "task",
-        RoleKind::Execution => "execution",
-    };
     let whole = serde_json::json!({
         "task_arn": task.arn().to_string(),
-        "role_kind": role_kind,
+        "role_kind": task.role_kind().word(),
         "role_arn": role_arn.as_str(),
         "session_name": session_name.to_string(),
         "tags": tags.iter().map(|tag| [tag.key(), tag.value()]).collect::<Vec<_>>(),

@@ -47,7 +47,7 @@ fn invariant_8_a_session_goes_on_only_for_the_very_task_that_it_was_made_for() {
     let changes: [Change; 16] = [
         |new| new.id = CredentialsId::random(),
         |new| new.arn = TaskArn::new("arn:aws:ecs:us-west-2:111122223333:task/prod/another").unwrap(),
-        |new| new.role_kind = RoleKind::Execution,
+        |new| new.role_kind = taskcreds_core::RoleKind::Execution,
         |new| new.spec.role_arn = RoleArn::new("arn:aws:iam::111122223333:role/path/web").unwrap(),
         |new| new.spec.session_name = SessionName::new("another").unwrap(),
         |new| new.spec.tags = SessionTags::new(vec![SessionTag::new("k", "v").unwrap()]).unwrap(),

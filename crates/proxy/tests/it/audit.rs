@@ -58,9 +58,9 @@ fn every_answer_and_every_call_to_sts_has_its_record_in_both_formats() {
     assert_eq!(Connection::open(address).send("no HTTP at all\r\n\r\n").answer().status, 400);
     assert_eq!(proxy.end().code(), 0);
 
-    let records = all_records(&json);
-    let of = |event: &str| records.iter().filter(|record| record["event"] == event).collect::<Vec<_>>();
-    let [mint] = of("mint")[..] else { panic!("{records:?}") };
+    let all = all_records(&json);
+    let of = |event: &str| all.iter().filter(|record| record["event"] == event).collect::<Vec<_>>();
+    let [mint] = of("mint")[..] else { panic!("{all:?}") };
     assert_eq!(mint["outcome"], "loaded");
     assert_eq!(mint["accessKeyId"], session["AccessKeyId"]);
     assert_eq!(mint["assumedRoleArn"], task.identity().as_str());
@@ -85,7 +85,8 @@ fn every_answer_and_every_call_to_sts_has_its_record_in_both_formats() {
     let answered = |status: u64, code: &str| {
         *answers.iter().find(|it| it["status"] == status && it["code"].as_str().unwrap_or("-") == code).unwrap()
     };
-    assert!(self::records(&json).iter().all(|it| it["event"] == "mint" || it["status"] == 200));
+    let handed_out = records(&json);
+    assert!(handed_out.iter().all(|it| it["event"] == "mint" || it["status"] == 200));
     let served = answered(200, "-");
     assert_eq!(served["accessKeyId"], session["AccessKeyId"]);
     assert_eq!((&served["taskArn"], &served["idDigest"]), (&mint["taskArn"], &mint["idDigest"]));

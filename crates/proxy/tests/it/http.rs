@@ -89,11 +89,7 @@ impl Connection {
 
     /// Connects from this address of loopback.
     pub(crate) fn open_from(from: [u8; 4], address: SocketAddr) -> Self {
-        use socket2::{Domain, Socket, Type};
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
-        socket.connect_timeout(&address.into(), PATIENCE).unwrap();
-        let stream = TcpStream::from(socket);
+        let stream = connect_from(from, address, PATIENCE).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self { stream, read: Vec::new() }
     }
@@ -158,6 +154,15 @@ impl Connection {
         }
         start.elapsed()
     }
+}
+
+/// A connection from this address of loopback; an error where the other side does not take it.
+pub(crate) fn connect_from(from: [u8; 4], to: SocketAddr, patience: Duration) -> std::io::Result<TcpStream> {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+    socket.connect_timeout(&to.into(), patience)?;
+    Ok(socket.into())
 }
 
 /// The head of a GET, as an SDK sends it.

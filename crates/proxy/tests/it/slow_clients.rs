@@ -11,7 +11,7 @@ use std::process::Command;
 use std::slice;
 use std::time::{Duration, Instant};
 
-use crate::http::get;
+use crate::http::{connect_from, get};
 use crate::rig::{self, Process};
 use crate::sts::Sts;
 use crate::tasks::{Config, Task};
@@ -23,20 +23,11 @@ fn serve(sts: &Sts, task: &Task, files: usize) -> Process {
     rig::serve(Config::new(slice::from_ref(task))).envs(sts.environment()).under(limit).spawn()
 }
 
-/// A connection from this address of loopback; `None` where the other side does not take it.
-fn connect(from: [u8; 4], to: SocketAddr) -> Option<TcpStream> {
-    use socket2::{Domain, Socket, Type};
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
-    socket.connect_timeout(&to.into(), Duration::from_secs(2)).ok()?;
-    Some(socket.into())
-}
-
 /// So many connections with half a head each. What the other side does with them is its business.
 fn slow(count: usize, from: [u8; 4], to: SocketAddr) -> Vec<TcpStream> {
     let mut open = Vec::new();
     for _ in 0..count {
-        if let Some(mut stream) = connect(from, to) {
+        if let Ok(mut stream) = connect_from(from, to, Duration::from_secs(2)) {
             let _ = stream.write_all(b"GET /v2/credentials/x HTTP/1.1\r\nX-Slow: ");
             open.push(stream);
         }

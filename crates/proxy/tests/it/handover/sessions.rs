@@ -169,14 +169,19 @@ fn of_two_memories_the_newer_counts_whichever_its_name() {
     }
 }
 
-#[test]
-fn a_memory_that_is_not_sealed_or_no_snapshot_costs_a_warning_and_an_sts_call() {
-    let (upstream, supervisor, task) = (Upstream::new(), Supervisor::new(), Task::new("web"));
-    let config = Config::new(std::slice::from_ref(&task));
+/// One process, which leaves the session of its one task.
+fn keep_one(upstream: &Upstream, supervisor: &Supervisor, config: &Config, task: &Task) {
     let first = supervisor.start(upstream.serve(&config.file()), []).spawn();
     assert_eq!(get(first.address(), &task.path()).status, 200);
     first.end();
     until("it is kept", || supervisor.names().len() == 1);
+}
+
+#[test]
+fn a_memory_that_is_not_sealed_or_no_snapshot_costs_a_warning_and_an_sts_call() {
+    let (upstream, supervisor, task) = (Upstream::new(), Supervisor::new(), Task::new("web"));
+    let config = Config::new(std::slice::from_ref(&task));
+    keep_one(&upstream, &supervisor, &config, &task);
     let (_, good) = supervisor.kept().remove(0);
     let bytes = contents(&good);
 
@@ -197,10 +202,7 @@ fn a_memory_that_is_not_sealed_or_no_snapshot_costs_a_warning_and_an_sts_call() 
 fn sessions_off_keeps_nothing_and_has_removed_what_was_kept() {
     let (upstream, supervisor, task) = (Upstream::new(), Supervisor::new(), Task::new("web"));
     let config = Config::new(std::slice::from_ref(&task));
-    let first = supervisor.start(upstream.serve(&config.file()), []).spawn();
-    assert_eq!(get(first.address(), &task.path()).status, 200);
-    first.end();
-    until("it is kept", || supervisor.names().len() == 1);
+    keep_one(&upstream, &supervisor, &config, &task);
 
     rewrite(&config.file(), "[state]\nsessions = \"off\"\n", std::slice::from_ref(&task));
     let next = supervisor.start(upstream.serve(&config.file()), []).spawn();
