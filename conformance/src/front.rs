@@ -1,0 +1,120 @@
+//! What stands in front of a server: it lets through, waits, keeps silent, or answers the next requests itself.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+
+/// What happens to a new connection.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mode {
+    /// It is passed on.
+    Open,
+    /// It is passed on after this time.
+    Slow(Duration),
+    /// It is taken and nothing comes back.
+    Silent,
+}
+
+struct Shared {
+    upstream: SocketAddr,
+    mode: Mutex<Mode>,
+    header: &'static str,
+    answers: Mutex<VecDeque<String>>,
+}
+
+/// A listener on loopback in front of another one.
+pub struct Front {
+    /// Where it listens.
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+    running: tokio::task::JoinHandle<()>,
+}
+
+impl Front {
+    /// Begins to listen. `header` is added to the first request of each connection: nothing, or a line with its end.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn before(
+        runtime: &Handle,
+        listen: SocketAddr,
+        upstream: SocketAddr,
+        mode: Mode,
+        header: &'static str,
+    ) -> io::Result<Self> {
+        let listener = runtime.block_on(TcpListener::bind(listen))?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared { upstream, mode: Mutex::new(mode), header, answers: Mutex::default() });
+        let of_connections = Arc::clone(&shared);
+        let running = runtime.spawn(async move {
+            let mut all = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let shared = Arc::clone(&of_connections);
+                all.spawn(async move { pass(stream, &shared).await });
+            }
+        });
+        Ok(Self { address, shared, running })
+    }
+
+    /// Changes what happens to new connections.
+    pub fn set(&self, mode: Mode) {
+        *lock(&self.shared.mode) = mode;
+    }
+
+    /// Answers the next request itself, with this head line and these headers and a JSON error.
+    pub fn answer_once(&self, status: &str, headers: &str) {
+        let body = format!("{{\"code\":\"Busy\",\"message\":\"{status}\",\"Code\":\"Busy\",\"Message\":\"{status}\"}}");
+        lock(&self.shared.answers).push_back(format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        ));
+    }
+
+    /// How many answers have not been given.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        lock(&self.shared.answers).len()
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn pass(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
+    let mode = *lock(&shared.mode);
+    match mode {
+        Mode::Open => {}
+        Mode::Slow(time) => tokio::time::sleep(time).await,
+        Mode::Silent => std::future::pending().await,
+    }
+    let mut head = Vec::new();
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        if stream.read_buf(&mut head).await? == 0 {
+            return Ok(());
+        }
+    }
+    let answer = lock(&shared.answers).pop_front();
+    if let Some(answer) = answer {
+        stream.write_all(answer.as_bytes()).await?;
+        return stream.shutdown().await;
+    }
+    let mut upstream = TcpStream::connect(shared.upstream).await?;
+    let line = head.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let (first, rest) = head.split_at(line);
+    upstream.write_all(&[first, shared.header.as_bytes(), rest].concat()).await?;
+    tokio::io::copy_bidirectional(&mut stream, &mut upstream).await?;
+    Ok(())
+}
