@@ -6,6 +6,7 @@
 
 #![no_main]
 
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use libfuzzer_sys::{Corpus, fuzz_target};
@@ -13,6 +14,7 @@ use taskcreds::http::wire;
 use taskcreds_core::{NewSession, RoleArn, Session};
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/web";
+static ROLE_ARN: LazyLock<RoleArn> = LazyLock::new(|| RoleArn::new(ROLE).unwrap());
 
 fn expiration<'a>(first: &[u8; 8], rest: &'a str) -> Option<(SystemTime, &'a str)> {
     if first == b"RFC3339:" {
@@ -29,7 +31,7 @@ fuzz_target!(|bytes: &[u8]| -> Corpus {
     let Some((expiration, rest)) = expiration(first, rest) else { return Corpus::Reject };
     let (secret, token) = rest.split_once('\n').unwrap_or((rest, "token"));
     let session = Session::new(NewSession {
-        role_arn: RoleArn::new(ROLE).unwrap(),
+        role_arn: ROLE_ARN.clone(),
         access_key_id: "ASIATESTTESTTESTTEST".to_owned(),
         secret_access_key: secret.into(),
         session_token: token.into(),

@@ -4,10 +4,14 @@
 
 #![no_main]
 
+use std::sync::LazyLock;
+
 use http::{Method, Request, header};
 use libfuzzer_sys::{Corpus, fuzz_target};
 use taskcreds::http::error::Version;
 use taskcreds::http::guard::{AllowedHosts, check};
+
+static HOSTS: LazyLock<AllowedHosts> = LazyLock::new(|| AllowedHosts::with(["proxy.internal".to_owned()]));
 
 fn request(bytes: &[u8]) -> Option<http::request::Parts> {
     let mut lines = bytes.split(|byte| *byte == b'\n');
@@ -40,8 +44,7 @@ fn is_refused(name: &str) -> bool {
 
 fuzz_target!(|bytes: &[u8]| -> Corpus {
     let Some(parts) = request(bytes) else { return Corpus::Reject };
-    let hosts = AllowedHosts::with(["proxy.internal".to_owned()]);
-    match check(&parts, &hosts) {
+    match check(&parts, &HOSTS) {
         Ok(asked) => {
             assert!(parts.method == Method::GET || parts.method == Method::HEAD);
             let values = |name| parts.headers.get_all(name).iter().map(|value| value.as_bytes()).collect::<Vec<_>>();

@@ -8,10 +8,11 @@ use sha2::{Digest, Sha256};
 use taskcreds::handover::sessions_in;
 
 fuzz_target!(|document: &[u8]| {
-    let digest: String = Sha256::digest(document).iter().map(|byte| format!("{byte:02x}")).collect();
-    let mut bytes = document.to_vec();
+    let mut bytes = Vec::with_capacity(document.len() + 65);
+    bytes.extend_from_slice(document);
     bytes.push(b'\n');
-    bytes.extend_from_slice(digest.as_bytes());
+    let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
+    bytes.extend(Sha256::digest(document).iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
     let _ = sessions_in(&bytes);
     // Cut short it is nothing.
     assert_eq!(sessions_in(&bytes[..bytes.len() - 1]), None);
