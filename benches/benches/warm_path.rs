@@ -16,6 +16,7 @@ use http::request::Parts;
 use taskcreds::config::MAX_TASKS;
 use taskcreds::http::credentials::Endpoint;
 use taskcreds::http::guard::{self, AllowedHosts};
+use taskcreds::http::way::Told;
 use taskcreds::http::{Answer, Connected};
 use taskcreds_core::test_util::{TestSts, new_task, session_until};
 use taskcreds_core::{
@@ -26,6 +27,7 @@ const CONNECTED: Connected = Connected {
     peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 40_000),
     arrival: Arrival::Elsewhere,
     is_misrouted: false,
+    way: Told::NOTHING,
 };
 
 /// An endpoint whose sessions are all loaded, and a request for each.

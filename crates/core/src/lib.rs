@@ -1,7 +1,7 @@
 //! What is true: tasks, leases, sessions.
 //!
 //! This crate holds the decisions of the credential proxy and none of its surroundings: no HTTP, no AWS SDK, no files,
-//! no environment and no clock of its own. Its two borders are the traits [`Clock`] and [`AssumeRole`].
+//! no environment and no clock of its own. Its borders are the traits [`Clock`], [`AssumeRole`] and [`Way`].
 //!
 //! The way of a request: [`Registry::authenticate`] → [`Task`] → [`SessionCache::get`] → [`Session`].
 //! The way of a refresh: [`SessionCache::sweep`] → [`SessionCell`](session::cell::SessionCell) → [`AssumeRole`].
@@ -13,6 +13,7 @@ mod clock;
 mod grammar;
 mod lease;
 mod network;
+mod origin;
 mod registry;
 mod role;
 pub mod session;
@@ -27,6 +28,7 @@ pub use clock::{Clock, SystemClock};
 pub use grammar::Invalid;
 pub use lease::{Lease, LeaseId};
 pub use network::Network;
+pub use origin::{Origin, Way};
 pub use registry::{Arrival, Asker, NewTask, Reconciled, Refusal, RegisterError, Registry};
 pub use role::{
     ExternalId, PolicyArn, Region, RoleArn, SessionDuration, SessionName, SessionPolicy, SessionSpec, SessionTag,

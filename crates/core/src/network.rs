@@ -1,4 +1,4 @@
-//! Where a task may be asked from. An address is never who somebody is: it only takes away from what an id and a token give.
+//! Addresses with a common beginning.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::network::Network;
+use crate::origin::{Origin, Way};
 use crate::role::SessionSpec;
 use crate::task::{CredentialsId, IdDigest, Registration, RoleKind, Source, Task, Token, TokenDigest, TokenRule};
 use crate::task_arn::TaskArn;
@@ -65,7 +65,7 @@ pub struct NewTask {
     /// Where the token is demanded.
     pub token_rule: TokenRule,
     /// Where it may be asked from; empty: anywhere.
-    pub networks: Vec<Network>,
+    pub origins: Vec<Origin>,
 }
 
 /// What [`Registry::reconcile`] has changed.
@@ -111,12 +111,14 @@ pub enum Arrival {
 }
 
 /// Where a request comes from.
-#[derive(Clone, Copy, Debug)]
-pub struct Asker {
+#[derive(Clone, Copy)]
+pub struct Asker<'a> {
     /// The other end of its connection.
     pub address: IpAddr,
     /// The end of its connection here.
     pub arrival: Arrival,
+    /// What lies between.
+    pub way: &'a dyn Way,
 }
 
 /// Why a request gets nothing. To whoever asks, an unknown id and a wrong source look the same.
@@ -252,11 +254,11 @@ impl Registry {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub fn authenticate(&self, id: &str, token: &[u8], asker: Asker) -> Result<Arc<Task>, Refusal> {
+    pub fn authenticate(&self, id: &str, token: &[u8], asker: Asker<'_>) -> Result<Arc<Task>, Refusal> {
         let digest = IdDigest::of(id);
         let task = self.read().by_id.get(&digest).map(Arc::clone).ok_or(Refusal::Unknown)?;
-        let Registration { token_rule, tokens, networks, .. } = &task.registration;
-        if !networks.is_empty() && !networks.iter().any(|network| network.contains(asker.address)) {
+        let Registration { token_rule, tokens, origins, .. } = &task.registration;
+        if !origins.is_empty() && !Origin::admit(origins, asker.address, asker.way) {
             return Err(Refusal::WrongSource);
         }
         let always = *token_rule == TokenRule::Always;
@@ -308,8 +310,20 @@ mod tests {
         (registry, id)
     }
 
-    fn from(arrival: Arrival) -> Asker {
-        Asker { address: IpAddr::from([10, 0, 0, 1]), arrival }
+    struct Untold;
+
+    impl Way for Untold {
+        fn is_by(&self, _: &str) -> bool {
+            false
+        }
+
+        fn is_from(&self, _: &std::path::Path) -> bool {
+            false
+        }
+    }
+
+    fn from(arrival: Arrival) -> Asker<'static> {
+        Asker { address: IpAddr::from([10, 0, 0, 1]), arrival, way: &Untold }
     }
 
     fn outcome(registry: &Registry, id: &str, token: &str, arrival: Arrival) -> Option<Refusal> {
@@ -358,16 +372,17 @@ mod tests {
     }
 
     #[test]
-    fn a_task_is_answered_to_its_networks_only_whatever_id_and_token_are_sent() {
-        let networks = |texts: &[&str]| texts.iter().map(|text| Network::new(text).unwrap()).collect::<Vec<_>>();
+    fn a_task_is_answered_to_its_sources_only_whatever_id_and_token_are_sent() {
+        let origins = |texts: &[&str]| texts.iter().map(|text| Origin::new(text).unwrap()).collect::<Vec<_>>();
         for (allowed, refusal) in [
-            (networks(&["10.0.0.0/8"]), None),
-            (networks(&["192.168.0.0/16", "10.0.0.1"]), None),
-            (networks(&["10.0.0.2"]), Some(Refusal::WrongSource)),
-            (networks(&["::/0"]), Some(Refusal::WrongSource)),
+            (origins(&["10.0.0.0/8"]), None),
+            (origins(&["192.168.0.0/16", "10.0.0.1"]), None),
+            (origins(&["10.0.0.2"]), Some(Refusal::WrongSource)),
+            (origins(&["10.0.0.0/8", "interface:docker0"]), Some(Refusal::WrongSource)),
+            (origins(&["::/0"]), Some(Refusal::WrongSource)),
         ] {
             let (registry, id) = registered(|new| {
-                new.networks = allowed.clone();
+                new.origins = allowed.clone();
                 new.tokens = vec![Token::new("right").unwrap()];
             });
             assert_eq!(outcome(&registry, &id, "right", Arrival::Elsewhere), refusal, "{allowed:?}");

@@ -9,7 +9,7 @@ use subtle::{Choice, ConstantTimeEq};
 
 use crate::grammar::{Invalid, check};
 use crate::lease::Lease;
-use crate::network::Network;
+use crate::origin::Origin;
 use crate::registry::NewTask;
 use crate::role::SessionSpec;
 use crate::task_arn::TaskArn;
@@ -30,7 +30,7 @@ pub struct Registration {
     /// Where the token is demanded.
     pub token_rule: TokenRule,
     /// Where it may be asked from; empty: anywhere.
-    pub networks: Vec<Network>,
+    pub origins: Vec<Origin>,
     /// Who has registered it.
     pub source: Source,
 }
@@ -57,20 +57,20 @@ impl Registration {
     /// What this source registers.
     #[must_use]
     pub fn of(new: NewTask, source: Source) -> Self {
-        let NewTask { arn, role_kind, spec, id, tokens, token_rule, networks } = new;
+        let NewTask { arn, role_kind, spec, id, tokens, token_rule, origins } = new;
         let tokens = tokens.iter().map(Token::digest).collect();
-        Self { arn, role_kind, spec, id: id.digest(), tokens, token_rule, networks, source }
+        Self { arn, role_kind, spec, id: id.digest(), tokens, token_rule, origins, source }
     }
 
     /// Whether the other one asks for the same, whatever opens it.
     #[must_use]
     pub fn is_same_but_for_secrets(&self, other: &Self) -> bool {
-        let Self { arn, role_kind, spec, token_rule, networks, source, id: _, tokens: _ } = self;
+        let Self { arn, role_kind, spec, token_rule, origins, source, id: _, tokens: _ } = self;
         *arn == other.arn
             && *role_kind == other.role_kind
             && *spec == other.spec
             && *token_rule == other.token_rule
-            && *networks == other.networks
+            && *origins == other.origins
             && *source == other.source
     }
 }

@@ -99,7 +99,7 @@ pub fn new_task(name: &str) -> NewTask {
         id: CredentialsId::random(),
         tokens: Vec::new(),
         token_rule: TokenRule::default(),
-        networks: Vec::new(),
+        origins: Vec::new(),
     }
 }
 

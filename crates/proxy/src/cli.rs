@@ -308,8 +308,8 @@ pub struct TaskAdd {
     /// Where the token is demanded: everywhere but at 169.254.170.2 (loopback), or there too (always).
     #[arg(group = "fields", long, value_name = "WHERE")]
     pub token_required: Option<String>,
-    /// Where the task may be asked from, an address or a network; any number of times. [default: anywhere]
-    #[arg(group = "fields", long = "source", value_name = "NETWORK")]
+    /// Where the task may be asked from: an address, a network, interface:NAME or netns:/PATH; any number of times. [default: anywhere]
+    #[arg(group = "fields", long = "source", value_name = "SOURCE")]
     pub sources: Vec<String>,
     /// The role session name, if not the task id.
     #[arg(group = "fields", long)]

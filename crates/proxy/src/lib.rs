@@ -18,4 +18,6 @@ pub mod http;
 pub mod launch;
 pub mod metrics;
 pub mod stamp;
+#[cfg(target_os = "linux")]
+mod sys;
 pub mod telemetry;

@@ -75,3 +75,51 @@ pub fn start(level: LogLevel, of_loads: LogLevel, format: LogFormat) {
     // Only a test that runs two commands in one process comes here twice.
     drop(started);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::sync::Arc;
+
+    use taskcreds_core::test_util::{TestSts, new_task};
+    use taskcreds_core::{Budget, BudgetLimits, Freshness, Registration, Registry, SessionCache, SystemClock};
+
+    use super::*;
+
+    const SECRET: &str = "canary/of+a/panic";
+    const CHILD: &str = "telemetry::tests::panics_with_a_secret";
+
+    /// What the test below starts: a load that panics with a secret, and then another task that does.
+    #[test]
+    #[ignore = "run by the test beside it, in a process of its own"]
+    fn panics_with_a_secret() {
+        start(LogLevel::Trace, LogLevel::Trace, LogFormat::Text);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let sts = TestSts::new(|_, _| panic!("{SECRET}"));
+            let (clock, budget) = (Arc::new(SystemClock), Budget::new(BudgetLimits::default()));
+            let sessions =
+                SessionCache::new(sts, clock, budget, Freshness::default(), || 0.5, 1, Box::new(|_, _, _| {}));
+            let task = Registry::new(1).register(Registration::configured(new_task("web"))).unwrap();
+            let answer = crate::http::error::Fault::Session(
+                crate::http::error::Version::V2,
+                sessions.get(&task).await.unwrap_err(),
+            );
+            tracing::info!(?answer, "answered");
+            let other = tokio::spawn(async { panic!("{SECRET}") }).await;
+            tracing::info!(panicked = other.is_err_and(|error| error.is_panic()), "ended");
+        });
+    }
+
+    #[test]
+    fn a_panic_is_told_with_its_place_and_without_its_message() {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", CHILD, "--ignored", "--nocapture"]).env("RUST_BACKTRACE", "full");
+        let output = child.output().unwrap();
+        let said = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap()).concat();
+        assert!(output.status.success(), "{said}");
+        assert!(said.matches("a defect of this program").count() >= 2, "{said}");
+        assert!(said.contains("src/telemetry.rs:") && said.contains("panicked=true"), "{said}");
+        assert!(!said.contains(SECRET), "{said}");
+    }
+}

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -53,6 +53,8 @@ pub struct SessionCache {
 struct Trouble {
     /// It has failed since it last answered.
     failing: bool,
+    /// When it was last tried.
+    tried_at: Option<Instant>,
     /// When its sessions were last tried again because it answered.
     recovered_at: Option<Instant>,
 }
@@ -60,6 +62,10 @@ struct Trouble {
 /// How often a region may be taken for recovered. One that fails for some tasks only must not have these retried at every success of
 /// the others.
 const RECOVER_EVERY: Duration = Duration::from_secs(30);
+
+/// How long ago the last try of a region that fails may have begun. The pauses of its sessions grow to 30 s, and where it has few of them its return
+/// would be seen as late.
+const PROBE_AFTER: Duration = Duration::from_secs(1);
 
 struct Entry {
     task: Arc<Task>,
@@ -240,6 +246,7 @@ impl SessionCache {
             let since = entry.cell().due(now, &self.freshness);
             due.extend(since.map(|since| (since, entry)));
         }
+        self.probe(now, &mut due);
         due.sort_by_key(|(since, _)| *since);
         for (_, entry) in due {
             let Some(room) = self.budget.try_start() else { return };
@@ -247,6 +254,28 @@ impl SessionCache {
             let starts = entry.cell().start_if_due(now, &self.freshness);
             if starts {
                 self.load(entry, Some(room));
+            }
+        }
+    }
+
+    /// Makes one session due of each region that fails and of which none is, if none was tried for a while: the one that would be next.
+    fn probe(&self, now: SystemTime, due: &mut Vec<(SystemTime, Arc<Entry>)>) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_quiet = |it: &Trouble| it.failing && it.tried_at.is_some_and(|at| at.elapsed() >= PROBE_AFTER);
+        for (region, trouble) in trouble.iter_mut().filter(|(_, it)| is_quiet(it)) {
+            let is_of_region = |entry: &Arc<Entry>| entry.task.spec().effective_region() == region;
+            if due.iter().any(|(_, entry)| is_of_region(entry)) {
+                continue;
+            }
+            trouble.tried_at = Some(Instant::now());
+            let of_region = self.cells.iter().map(|(_, entry)| entry).filter(is_of_region);
+            let next = of_region.filter_map(|entry| {
+                let until = entry.cell().silent_until(now)?;
+                Some((until, entry))
+            });
+            if let Some((_, entry)) = next.min_by_key(|(until, _)| *until) {
+                entry.cell().retry_now(now);
+                due.push((now, entry));
             }
         }
     }
@@ -278,7 +307,7 @@ impl SessionCache {
 
     /// What one outcome says about STS as a whole: throttling slows the node, and the first success after trouble has every session
     /// of that region tried again at once instead of after its own pause.
-    fn learn(&self, task: &Task, settled: &Settled) {
+    fn learn(&self, task: &Task, settled: &Settled, asked_at: Option<Instant>) {
         let region = task.spec().effective_region();
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         match settled {
@@ -287,7 +316,12 @@ impl SessionCache {
                     self.budget.throttled(error.retry_after);
                 }
                 if error.kind != FailureKind::Refused {
-                    trouble.entry(region.clone()).or_default().failing = true;
+                    let trouble = trouble.entry(region.clone()).or_default();
+                    (trouble.failing, trouble.tried_at) = (true, asked_at.or(trouble.tried_at));
+                    // What has been silent for longer is tried again at once.
+                    if asked_at.is_some_and(|at| at.elapsed() >= PROBE_AFTER) {
+                        self.wake.notify_one();
+                    }
                 }
             }
             Settled::Fresh(_) => {
@@ -296,7 +330,7 @@ impl SessionCache {
                 let trouble_here =
                     trouble.get_mut(region).filter(|it| it.failing && it.recovered_at.is_none_or(is_rare));
                 let Some(recovered) = trouble_here else { return };
-                *recovered = Trouble { failing: false, recovered_at: Some(Instant::now()) };
+                *recovered = Trouble { recovered_at: Some(Instant::now()), ..Trouble::default() };
                 drop(trouble);
                 let now = self.clock.now();
                 for (_, entry) in self.cells.iter().filter(|(_, entry)| entry.task.spec().effective_region() == region)
@@ -348,7 +382,7 @@ impl Drop for Load<'_> {
         // A lease that has ended, a shutdown or a panic, which speaks for itself: nothing was learnt of STS.
         if !was_broken_off {
             report(&entry.task, &settled);
-            cache.learn(&entry.task, &settled);
+            cache.learn(&entry.task, &settled, self.asked_at);
             (cache.on_load)(&entry.task, &settled, self.asked_at.map(|at| at.elapsed()).unwrap_or_default());
         }
     }

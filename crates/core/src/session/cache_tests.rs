@@ -413,6 +413,26 @@ async fn after_an_outage_all_sessions_are_fresh_within_5_seconds_of_the_first_su
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_return_of_sts_is_seen_within_5_seconds_even_by_one_session_alone() {
+    for down_for in [60, 61, 62, 63, 300, 1_111] {
+        let back = crate::test_util::EPOCH + Duration::from_secs(down_for);
+        let rig = Rig::new(move |spec, number, clock| match clock.now() < back {
+            // Silence, until the adapter gives up.
+            true => (Duration::from_secs(4), down(spec, number, clock).1),
+            false => hour(spec, number, clock),
+        });
+        let task = rig.task("web");
+        rig.cache.prefetch(&task);
+        let sweep = tokio::spawn(Arc::clone(&rig.cache).run(CancellationToken::new()));
+        tokio::time::sleep(Duration::from_secs(down_for + 5)).await;
+        assert!(rig.cache.state(&task).unwrap().left.is_some(), "down for {down_for} s");
+        let calls = rig.sts.calls() as u64;
+        assert!(calls <= down_for / 4 + 3, "{calls} calls in {down_for} s");
+        sweep.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_throttled_role_slows_the_whole_node() {
     let rig = Rig::new(|spec, number, clock| match number {
         1 => (Duration::ZERO, Err(AssumeRoleError::new(FailureKind::Throttled, "Rate exceeded", "wait"))),

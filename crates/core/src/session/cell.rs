@@ -52,6 +52,8 @@ struct Failure {
     error: Arc<AssumeRoleError>,
     retry_at: SystemTime,
     in_a_row: u32,
+    /// STS could not be reached, and has not named the time to try again: it may be back any moment.
+    is_silent: bool,
 }
 
 /// What a reader is to do.
@@ -182,6 +184,8 @@ impl SessionCell {
     ) -> Settled {
         self.observe(now);
         self.loading = false;
+        let is_silent = |error: &AssumeRoleError| error.kind == FailureKind::Unavailable && error.retry_after.is_none();
+        let is_silent = outcome.as_ref().is_err_and(is_silent);
         let outcome = outcome.and_then(|session| match session.remaining(now) {
             left if left > fresh.floor => Ok(session),
             left => {
@@ -206,7 +210,7 @@ impl SessionCell {
                 let in_a_row = self.failure.as_ref().map_or(0, |failure| failure.in_a_row).saturating_add(1);
                 let covered = self.servable(now, fresh).is_some();
                 let retry_at = now + backoff(&error, in_a_row, covered, chance);
-                self.failure = Some(Failure { error: Arc::clone(&error), retry_at, in_a_row });
+                self.failure = Some(Failure { error: Arc::clone(&error), retry_at, in_a_row, is_silent });
                 Settled::Failed { error, in_a_row, covered }
             }
         }
@@ -264,6 +268,13 @@ impl SessionCell {
         if let Some(failure) = self.failure.as_mut().filter(|failure| failure.error.kind != FailureKind::Refused) {
             failure.retry_at = now;
         }
+    }
+
+    /// Until when no load starts because STS could not be reached; `None` when that is not so, or STS has named the time itself.
+    #[must_use]
+    pub fn silent_until(&self, now: SystemTime) -> Option<SystemTime> {
+        let failure = self.pause(now).filter(|failure| failure.is_silent && !self.loading)?;
+        Some(failure.retry_at)
     }
 
     fn servable(&self, now: SystemTime, fresh: &Freshness) -> Option<&Arc<Session>> {

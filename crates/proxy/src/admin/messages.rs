@@ -36,7 +36,8 @@ pub struct Register {
     /// `loopback`: the token is demanded everywhere but at 169.254.170.2; `always`: there too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_required: Option<String>,
-    /// Where the task may be asked from: addresses or networks; anywhere if left out.
+    /// Where the task may be asked from: addresses, networks, `interface:NAME`, `netns:/PATH`; anywhere if left out. Of each of these
+    /// kinds that is there, one must be met.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sources: Option<Vec<String>>,
     /// The role session name, if not the task's id.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use taskcreds_core::{
-    ExternalId, IdDigest, Network, PolicyArn, Region, Registration, RoleArn, SessionDuration, SessionName,
+    ExternalId, IdDigest, Origin, PolicyArn, Region, Registration, RoleArn, SessionDuration, SessionName,
     SessionPolicy, SessionSpec, SessionTag, SessionTags, Source, SourceIdentity, TaskArn, TokenDigest, TokenRule,
 };
 
@@ -34,7 +34,7 @@ impl Record {
     /// What is kept of a registration; `None` for one that is not the admin socket's.
     pub(super) fn of(registration: &Registration) -> Option<Self> {
         // Taken apart, so that a new field is not forgotten here.
-        let Registration { arn, role_kind, spec, id: _, tokens, token_rule, networks, source } = registration;
+        let Registration { arn, role_kind, spec, id: _, tokens, token_rule, origins, source } = registration;
         let Source::Admin { uid } = *source else { return None };
         let SessionSpec {
             role_arn,
@@ -65,7 +65,7 @@ impl Record {
             region: region.as_ref().map(ToString::to_string),
             tokens: tokens.iter().map(|token| *token.bytes()).collect(),
             token_always: *token_rule == TokenRule::Always,
-            sources: networks.iter().map(ToString::to_string).collect(),
+            sources: origins.iter().map(ToString::to_string).collect(),
             uid,
         })
     }
@@ -97,7 +97,7 @@ impl Record {
             id,
             tokens: self.tokens.into_iter().map(TokenDigest::from_bytes).collect(),
             token_rule: if self.token_always { TokenRule::Always } else { TokenRule::Loopback },
-            networks: self.sources.iter().map(|source| Network::new(source)).collect::<Result<_, _>>()?,
+            origins: self.sources.iter().map(|source| Origin::new(source)).collect::<Result<_, _>>()?,
             source: Source::Admin { uid: self.uid },
         })
     }
@@ -129,9 +129,9 @@ mod tests {
         for (role_kind, token_rule) in [(RoleKind::Task, TokenRule::Loopback), (RoleKind::Execution, TokenRule::Always)]
         {
             let tokens = vec![token.clone()];
-            let networks = vec![Network::new("172.17.0.0/16").unwrap()];
+            let origins = vec![Origin::new("172.17.0.0/16").unwrap()];
             let new =
-                NewTask { role_kind, token_rule, networks, tokens, id: id.clone(), spec: spec.clone(), ..task.clone() };
+                NewTask { role_kind, token_rule, origins, tokens, id: id.clone(), spec: spec.clone(), ..task.clone() };
             let registration = Registration::of(new, Source::Admin { uid: 1000 });
             let json = serde_json::to_string(&Record::of(&registration).unwrap()).unwrap();
             assert!(!json.contains(id.expose()) && !json.contains(token.expose()), "{json}");

@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -29,7 +28,7 @@ use super::registrations::Registrations;
 use super::{DEADLINE, MAX_BODY};
 use crate::config::{Admin, Rule};
 use crate::failure::{Exit, Failure};
-use crate::http::stream::Stream;
+use crate::http::stream::{Answering, Stream};
 use crate::http::{self as endpoint, error};
 
 /// Connections at a time of root, and of the proxy's own user.
@@ -264,11 +263,11 @@ fn connect_at_once(path: &Path) -> io::Result<()> {
 }
 
 async fn connection(stream: UnixStream, api: Arc<Api>, peer: Peer) {
-    let answering = Arc::new(AtomicBool::new(false));
+    let answering = Arc::<Answering>::default();
     let stream = Stream::new(stream, Arc::clone(&answering));
     let peer = Arc::new(peer);
     let service = service_fn(|request: Request<Incoming>| {
-        answering.store(true, Ordering::Relaxed);
+        answering.begin();
         let (api, peer) = (Arc::clone(&api), Arc::clone(&peer));
         async move { Ok::<_, Infallible>(response(answer(request, api, peer).await)) }
     });
@@ -290,7 +289,7 @@ async fn connection(stream: UnixStream, api: Arc<Api>, peer: Peer) {
             error::raw(status, &body, now)
         };
         // An answer that has begun cannot be taken back; the client that did not read it is gone.
-        if !answering.load(Ordering::Relaxed) {
+        if !answering.is_now() {
             connection.into_parts().io.answer_instead(instead).await;
         }
     }
@@ -331,5 +330,5 @@ async fn whole(mut body: Incoming) -> Option<Option<Zeroizing<Vec<u8>>>> {
 fn response((status, body): Reply) -> Response<Full<Bytes>> {
     let mut response = endpoint::response(status, "application/json", body);
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
+    endpoint::dated(response)
 }

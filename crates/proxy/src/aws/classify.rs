@@ -21,7 +21,7 @@ pub(super) fn classify(error: &SdkError<SdkAssumeRoleError, HttpResponse>) -> As
         (None, Some(status)) => by_status(status),
         (None, None) => (FailureKind::Unavailable, REACH),
     };
-    let message = match error.message() {
+    let message = match error.message().filter(|message| !message.trim().is_empty()) {
         Some(message) => message.to_owned(),
         None => causes(error),
     };
@@ -30,7 +30,7 @@ pub(super) fn classify(error: &SdkError<SdkAssumeRoleError, HttpResponse>) -> As
         code,
         message: one_line(&message),
         remedy,
-        request_id: error.request_id().filter(|id| is_plain(id)).map(str::to_owned),
+        request_id: request_id(error),
         retry_after: response.and_then(retry_after),
     }
 }
@@ -103,11 +103,20 @@ pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
     one_line(&text)
 }
 
-/// An error's own words. Some of the SDK's, as for an endpoint that is no URI, hold the request with all its parameters.
+/// An error's own words. Some of the SDK's, as for an endpoint that is no URI, hold the request with all its parameters; those for an
+/// escape that XML has not hold the text around it, which may be a session token.
 fn words(error: &dyn Error) -> String {
-    let words = error.to_string();
-    if words.contains("SdkBody") { "(words that hold the whole request are left out)".to_owned() } else { words }
+    let mut words = error.to_string();
+    if words.contains("SdkBody") {
+        return "(words that hold the whole request are left out)".to_owned();
+    }
+    if let Some(at) = words.find(ESCAPE) {
+        words.truncate(at + ESCAPE.len());
+    }
+    words
 }
+
+const ESCAPE: &str = "invalid XML escape";
 
 #[expect(
     deprecated,
@@ -121,6 +130,11 @@ fn cause(error: &dyn Error) -> Option<&dyn Error> {
 fn retry_after(response: &HttpResponse) -> Option<Duration> {
     let number = |name| response.headers().get(name)?.trim().parse().ok();
     number("retry-after").map(Duration::from_secs).or_else(|| number("x-amz-retry-after").map(Duration::from_millis))
+}
+
+/// The request id of a reply, where it looks like one.
+pub(super) fn request_id(reply: &impl RequestId) -> Option<String> {
+    reply.request_id().filter(|id| is_plain(id)).map(str::to_owned)
 }
 
 /// Whether a text is what STS's codes and request ids look like. Anything else comes from something that is not STS, and neither the

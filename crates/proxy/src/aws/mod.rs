@@ -6,4 +6,6 @@ mod environment;
 mod sts;
 
 pub use environment::points_at_itself;
+#[doc(hidden)]
+pub use sts::outcome;
 pub use sts::{Base, Sts, own_region_name};

@@ -15,9 +15,10 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion};
 use aws_sdk_sts::Client;
+use aws_sdk_sts::config::http::HttpResponse;
 use aws_sdk_sts::config::{Builder, Credentials, Region};
-use aws_sdk_sts::operation::RequestId;
-use aws_sdk_sts::operation::assume_role::AssumeRoleOutput;
+use aws_sdk_sts::error::SdkError;
+use aws_sdk_sts::operation::assume_role::{AssumeRoleError as SdkAssumeRoleError, AssumeRoleOutput};
 use aws_sdk_sts::types::{PolicyDescriptorType, Tag};
 use secrecy::{ExposeSecret, SecretString};
 use taskcreds_core::{
@@ -26,11 +27,12 @@ use taskcreds_core::{
 use tokio::sync::OnceCell;
 
 use super::base_credentials::{BaseCredentials, is_same};
-use super::classify::classify;
+use super::classify::{classify, request_id};
 
-/// The SDK's defaults have no read, attempt or operation timeout: a silent server held a call for 30 s.
+/// The SDK's defaults have no read, attempt or operation timeout: a silent server held a call for 30 s. Four seconds: an STS that takes three is
+/// slow and not away, and one that was away is seen within five seconds of its return.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Where the proxy's own credentials and the endpoint of STS come from.
@@ -169,10 +171,7 @@ impl Sts {
             with = with.region(Region::new(region.to_string()));
         }
         call = call.config_override(with);
-        match call.send().await {
-            Ok(output) => session(spec, &output),
-            Err(error) => Err(classify(&error)),
-        }
+        outcome(spec, call.send().await)
     }
 }
 
@@ -220,11 +219,26 @@ pub async fn own_region_name() -> Option<String> {
     aws_config::meta::region::ProvideRegion::region(&own_region()).await.map(|region| region.to_string())
 }
 
+/// What a call's end is made into.
+///
+/// # Errors
+/// STS refused, or answered nothing that can be served as a session.
+#[doc(hidden)] // Public for fuzz/ alone: no other public function takes a reply of one's choice.
+pub fn outcome(
+    spec: &SessionSpec,
+    asked: Result<AssumeRoleOutput, SdkError<SdkAssumeRoleError, HttpResponse>>,
+) -> Result<Session, AssumeRoleError> {
+    match asked {
+        Ok(output) => session(spec, &output),
+        Err(error) => Err(classify(&error)),
+    }
+}
+
 fn session(spec: &SessionSpec, output: &AssumeRoleOutput) -> Result<Session, AssumeRoleError> {
     let incomplete = || {
         let message = "STS answered without credentials, an assumed role or an expiration";
         let error = AssumeRoleError::new(FailureKind::Unavailable, message, "see what answers as STS");
-        AssumeRoleError { request_id: output.request_id().map(str::to_owned), ..error }
+        AssumeRoleError { request_id: request_id(output), ..error }
     };
     let credentials = output.credentials().ok_or_else(incomplete)?;
     let user = output.assumed_role_user().ok_or_else(incomplete)?;
@@ -240,6 +254,6 @@ fn session(spec: &SessionSpec, output: &AssumeRoleOutput) -> Result<Session, Ass
         expiration: SystemTime::try_from(*credentials.expiration()).map_err(|_| incomplete())?,
         assumed_role_arn: user.arn().to_owned(),
         assumed_role_id: user.assumed_role_id().to_owned(),
-        request_id: output.request_id().map(str::to_owned),
+        request_id: request_id(output),
     })
 }

@@ -100,9 +100,9 @@ fn show_task(task: &NewTask, id_is_made: bool) {
         ),
         (
             "sources",
-            match task.networks.as_slice() {
+            match task.origins.as_slice() {
                 [] => "any".to_owned(),
-                networks => networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+                origins => origins.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
             },
         ),
         ("session name", spec.session_name.to_string()),

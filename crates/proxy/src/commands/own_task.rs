@@ -43,7 +43,7 @@ pub(super) fn for_this_run(
         id: CredentialsId::random(),
         tokens: vec![Token::random()],
         token_rule: TokenRule::Loopback,
-        networks: Vec::new(),
+        origins: Vec::new(),
     })
 }
 

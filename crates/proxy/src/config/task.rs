@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use taskcreds_core::{
-    CredentialsId, ExternalId, IdDigest, Invalid, Network, NewTask, PolicyArn, Region, RoleArn, RoleKind,
+    CredentialsId, ExternalId, IdDigest, Invalid, NewTask, Origin, PolicyArn, Region, RoleArn, RoleKind,
     SessionDuration, SessionName, SessionPolicy, SessionSpec, SessionTag, SessionTags, SourceIdentity, TaskArn,
     TaskNames, Token, TokenRule,
 };
@@ -25,7 +25,7 @@ pub(super) struct Settings {
     transitive_tags: Option<bool>,
     session_tags: Option<bool>,
     token_rule: Option<TokenRule>,
-    networks: Option<Vec<Network>>,
+    origins: Option<Vec<Origin>>,
 }
 
 impl Settings {
@@ -66,7 +66,7 @@ impl Settings {
             tags,
             transitive_tags: section.boolean("transitive_tags", faults),
             session_tags,
-            networks: section.has("sources").then(|| section.parsed_strings("sources", faults, Network::new)),
+            origins: section.has("sources").then(|| section.parsed_strings("sources", faults, Origin::new)),
             token_rule: parsed(section, "token_required", faults, |word: String| match word.as_str() {
                 "loopback" => Ok(TokenRule::Loopback),
                 "always" => Ok(TokenRule::Always),
@@ -98,7 +98,7 @@ impl Settings {
             transitive_tags: self.transitive_tags.or(defaults.transitive_tags),
             session_tags: self.session_tags.or(defaults.session_tags),
             token_rule: self.token_rule.or(defaults.token_rule),
-            networks: self.networks.or(defaults.networks),
+            origins: self.origins.or(defaults.origins),
         }
     }
 }
@@ -189,8 +189,8 @@ impl Tasks {
             });
             let (arn, tokens) = (arn.clone(), tokens.clone());
             let token_rule = settings.token_rule.unwrap_or_default();
-            let networks = settings.networks.clone().unwrap_or_default();
-            self.tasks.push(NewTask { arn, role_kind, spec, id, tokens, token_rule, networks });
+            let origins = settings.origins.clone().unwrap_or_default();
+            self.tasks.push(NewTask { arn, role_kind, spec, id, tokens, token_rule, origins });
         }
     }
 

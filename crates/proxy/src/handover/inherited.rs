@@ -5,15 +5,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::mem::ManuallyDrop;
 use std::net::{SocketAddr, TcpListener};
-use std::ops::Range;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{FileType, fstat};
-use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
 
@@ -152,31 +148,9 @@ fn passed(environment: &HashMap<String, String>) -> Result<Vec<Passed>, Failure>
     if let Some(names) = names.as_ref().filter(|names| names.len() != numbers.len()) {
         return Err(fault(format!("LISTEN_FDNAMES has {} names for {count} descriptors", names.len())));
     }
-    let descriptors = take(numbers.clone())
+    let descriptors = crate::sys::take_descriptors(numbers.clone())
         .map_err(|missing| fault(format!("LISTEN_FDS={count}, but descriptor {missing} is not open")))?;
     let names = names.unwrap_or_default().into_iter().map(str::to_owned).chain(std::iter::repeat(String::new()));
     let passed = numbers.zip(names).zip(descriptors);
     Ok(passed.map(|((number, name), descriptor)| Passed { number, name, descriptor }).collect())
-}
-
-/// Takes descriptors over, once, and has them closed on exec.
-///
-/// # Errors
-/// The first that is not open.
-#[expect(unsafe_code, reason = "a number that was passed in the environment becomes a descriptor nowhere else")]
-fn take(numbers: Range<RawFd>) -> Result<Vec<OwnedFd>, RawFd> {
-    static TAKEN: AtomicBool = AtomicBool::new(false);
-    if TAKEN.swap(true, Ordering::Relaxed) {
-        return Ok(Vec::new());
-    }
-    let take = |number| {
-        // SAFETY: whoever has set LISTEN_PID to this process has left it these descriptors, and nobody else in it owns them: this
-        // is the first thing that the process does, and it is done once. One that is not open is neither used nor dropped.
-        let descriptor = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
-        match fcntl_setfd(&*descriptor, FdFlags::CLOEXEC) {
-            Ok(()) => Ok(ManuallyDrop::into_inner(descriptor)),
-            Err(_) => Err(number),
-        }
-    };
-    numbers.map(take).collect()
 }

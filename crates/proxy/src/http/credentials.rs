@@ -146,6 +146,7 @@ mod tests {
     use super::*;
     use crate::audit::Settings;
     use crate::audit::log::{Counts, Place, Rotation};
+    use crate::http::way::Told;
 
     /// The disk takes its time over a record, and meanwhile the task is revoked.
     #[tokio::test]
@@ -182,7 +183,8 @@ mod tests {
         });
         let request = http::Request::get(path).header("host", "127.0.0.1").body(()).unwrap().into_parts().0;
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 4711));
-        let connected = Connected { peer, arrival: taskcreds_core::Arrival::Elsewhere, is_misrouted: false };
+        let connected =
+            Connected { peer, arrival: taskcreds_core::Arrival::Elsewhere, is_misrouted: false, way: Told::NOTHING };
         let answering = tokio::spawn(async move { endpoint.answer(request, connected).await.status() });
         tokio::time::sleep(Duration::from_millis(50)).await;
         registry.revoke(task.id()).unwrap();

@@ -34,7 +34,9 @@ pub struct Asked<'a> {
 pub struct AllowedHosts(Vec<String>);
 
 impl AllowedHosts {
-    const ALWAYS: [&str; 6] = ["127.0.0.1", "localhost", "[::1]", "169.254.170.2", "169.254.170.23", "[fd00:ec2::23]"];
+    /// aws-c-auth and Kotlin send an IPv6 address without brackets, against RFC 3986 section 3.2.2. Browsers cannot.
+    const ALWAYS: [&str; 8] =
+        ["127.0.0.1", "localhost", "[::1]", "::1", "169.254.170.2", "169.254.170.23", "[fd00:ec2::23]", "fd00:ec2::23"];
 
     /// The addresses of the protocol and these.
     #[must_use]
@@ -47,7 +49,7 @@ impl AllowedHosts {
             Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => name,
             _ => host,
         };
-        self.0.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
+        self.0.iter().any(|allowed| allowed.eq_ignore_ascii_case(name) || allowed.eq_ignore_ascii_case(host))
     }
 }
 
@@ -253,6 +255,9 @@ mod tests {
             "LocalHost:1",
             "[::1]",
             "[::1]:51679",
+            "::1",
+            "::1:51679",
+            "fd00:ec2::23",
             "169.254.170.2",
             "169.254.170.23:80",
             "[fd00:ec2::23]",
@@ -267,7 +272,9 @@ mod tests {
             "127.0.0.1.evil.example",
             "localhost:",
             "a@localhost",
-            "::1",
+            "::1:80:80",
+            "::2",
+            "::",
             "127.0.0.1:80:80",
         ] {
             let refused = outcome("GET", &format!("/v2/credentials/{ID}"), &[("host", host)]);

@@ -6,9 +6,13 @@
 pub mod credentials;
 pub mod error;
 pub mod guard;
+#[cfg(target_os = "linux")]
+mod netns;
 pub mod operations;
 pub mod places;
 pub(crate) mod stream;
+#[cfg_attr(not(target_os = "linux"), path = "way_elsewhere.rs")]
+pub mod way;
 pub mod wire;
 
 use std::convert::Infallible;
@@ -16,12 +20,13 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
+use hyper::body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use taskcreds_core::{Arrival, Asker};
@@ -32,6 +37,7 @@ use tokio_util::task::TaskTracker;
 
 use places::{Place, Places};
 use stream::{Answering, Stream};
+use way::Told;
 
 /// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 4096;
@@ -64,21 +70,24 @@ pub struct Connected {
     /// It was made to an address of loopback from elsewhere, which only a machine does that routes what must not be routed, as with
     /// `route_localnet` on (CVE-2020-8558). Told from the destination before any redirection.
     pub is_misrouted: bool,
+    /// What the system tells beyond the addresses.
+    pub way: Told,
 }
 
 impl Connected {
     /// What of it decides who gets what.
     #[must_use]
-    pub fn asker(&self) -> Asker {
-        Asker { address: self.peer.ip(), arrival: self.arrival }
+    pub fn asker(&self) -> Asker<'_> {
+        Asker { address: self.peer.ip(), arrival: self.arrival, way: &self.way }
     }
 
-    fn of(stream: &TcpStream, peer: SocketAddr) -> Self {
+    fn of(stream: &TcpStream, peer: SocketAddr, is_here: bool) -> Self {
         let local = stream.local_addr().ok().map(|address| address.ip().to_canonical());
         let destination = original_destination(stream).or(local);
         let arrival = if destination == Some(IpAddr::V4(LINK_LOCAL)) { Arrival::LinkLocal } else { Arrival::Elsewhere };
         let is_own = peer.ip().to_canonical().is_loopback() || Some(peer.ip().to_canonical()) == local;
-        Self { peer, arrival, is_misrouted: destination.is_some_and(|it| it.is_loopback()) && !is_own }
+        let way = Told::of(stream, peer, is_here);
+        Self { peer, arrival, is_misrouted: destination.is_some_and(|it| it.is_loopback()) && !is_own, way }
     }
 }
 
@@ -103,6 +112,17 @@ pub(crate) fn response(
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The same with its `Content-Length` and `Date`. hyper would add a date that it writes anew only when the clock has passed it: where a
+/// clock is set back, it would lie in the future until then.
+pub(crate) fn dated(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    let length = response.body().size_hint().lower();
+    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    if let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now())) {
+        response.headers_mut().insert(header::DATE, date);
+    }
     response
 }
 
@@ -145,6 +165,7 @@ pub fn limit_hops(listener: &TcpListener, hops: u8) -> io::Result<()> {
 /// Answers requests on one listener until told to stop; then finishes what is under way, for at most five seconds.
 pub async fn run(listener: TcpListener, endpoint: Arc<impl Answer>, places: Arc<Places>, stop: CancellationToken) {
     let connections = TaskTracker::new();
+    let is_here = way::is_here(&listener);
     let mut is_failing = false;
     loop {
         let accepted = tokio::select! {
@@ -155,11 +176,12 @@ pub async fn run(listener: TcpListener, endpoint: Arc<impl Answer>, places: Arc<
         match accepted {
             Ok((stream, peer)) => {
                 is_failing = false;
-                let answering = Answering::default();
+                let answering = Arc::<Answering>::default();
                 // Without one every other connection of this source is being answered: it has enough for now.
                 let Some(place) = places.take(peer.ip(), Arc::clone(&answering), &stop) else { continue };
-                let connected = Connected::of(&stream, peer);
+                let connected = Connected::of(&stream, peer, is_here);
                 connections.spawn(connection(stream, connected, answering, Arc::clone(&endpoint), place));
+                places.settle().await;
             }
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
@@ -180,7 +202,7 @@ pub async fn run(listener: TcpListener, endpoint: Arc<impl Answer>, places: Arc<
 async fn connection(
     stream: TcpStream,
     connected: Connected,
-    answering: Answering,
+    answering: Arc<Answering>,
     endpoint: Arc<impl Answer>,
     place: Place,
 ) {
@@ -191,10 +213,10 @@ async fn connection(
             has_begun.store(true, Ordering::Relaxed);
             begun.notify_one();
         }
-        answering.store(true, Ordering::Relaxed);
+        answering.begin();
         let (parts, _) = request.into_parts();
         let endpoint = &endpoint;
-        async move { Ok::<_, Infallible>(endpoint.answer(parts, connected).await) }
+        async move { Ok::<_, Infallible>(dated(endpoint.answer(parts, connected).await)) }
     });
     let mut connection = http1::Builder::new()
         .half_close(true)
@@ -227,7 +249,12 @@ async fn connection(
         tracing::debug!(%error, "connection ended");
         if error.is_parse() {
             endpoint.unparsable(connected);
-            connection.into_parts().io.refuse().await;
+            let mut stream = connection.into_parts().io;
+            tokio::select! {
+                biased;
+                () = stream.refuse() => {}
+                () = place.end.cancelled() => {}
+            }
         }
     }
 }

@@ -1,19 +1,22 @@
 //! How many connections there may be, in all and from one source, and which one goes when there is one too many.
 //!
-//! The oldest connection that is not being answered gives way to the new one: it is a client that is slow, silent or resting, and
-//! whoever comes now has a request. So slow clients cannot keep honest ones out, not even from the same address.
+//! The oldest connection that is not being answered, or does not take its answer, gives way to the new one: it is a client that is slow,
+//! silent or resting, and whoever comes now has a request. So slow clients cannot keep honest ones out, not even from the same address.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::stream::Answering;
 
 /// What is left for everything that is no connection: STS, logs, the store.
 const OTHER_FILES: u64 = 48;
+/// There is one more descriptor for so many places: for a connection that has given way and is not closed yet.
+const LEAVING: usize = 16;
 /// More connections than this need more memory than they are worth.
 const MOST: usize = 10_000;
 
@@ -21,18 +24,22 @@ const MOST: usize = 10_000;
 pub struct Places {
     most: usize,
     most_of_one: usize,
+    most_leaving: usize,
     taken: Mutex<Taken>,
+    gone: Notify,
 }
 
 #[derive(Default)]
 struct Taken {
     next: u64,
     count: usize,
+    /// How many have given way and are not closed yet.
+    leaving: usize,
     of: HashMap<IpAddr, BTreeMap<u64, Holder>>,
 }
 
 struct Holder {
-    answering: Answering,
+    answering: Arc<Answering>,
     gives_way: Arc<AtomicBool>,
     end: CancellationToken,
 }
@@ -63,7 +70,8 @@ impl Places {
         let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
         #[cfg(not(unix))]
         let files = u64::MAX;
-        let most = usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(MOST).clamp(8, MOST);
+        let room = usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
+        let most = (room - room / (LEAVING + 1)).clamp(8, MOST);
         Self::new(most, most * 3 / 4)
     }
 
@@ -74,14 +82,14 @@ impl Places {
     }
 
     fn new(most: usize, most_of_one: usize) -> Arc<Self> {
-        Arc::new(Self { most, most_of_one, taken: Mutex::default() })
+        Arc::new(Self { most, most_of_one, most_leaving: most / LEAVING, taken: Mutex::default(), gone: Notify::new() })
     }
 
     /// A place for a new connection, if need be that of another one, until the listener ends. `None`: every other one is being answered.
     pub(super) fn take(
         self: &Arc<Self>,
         source: IpAddr,
-        answering: Answering,
+        answering: Arc<Answering>,
         stop: &CancellationToken,
     ) -> Option<Place> {
         let source = network(source);
@@ -102,18 +110,31 @@ impl Places {
         Some(Place { places: Arc::clone(self), source, number, gives_way, end })
     }
 
-    // Every change of the two counts is made whole under the lock.
+    /// Waits until those that have given way are closed, but for a few. Whoever accepts without waiting runs out of descriptors: they
+    /// close when they are run, and under a flood that is later than the next connection.
+    pub(super) async fn settle(&self) {
+        loop {
+            let gone = self.gone.notified();
+            if self.taken().leaving <= self.most_leaving {
+                return;
+            }
+            gone.await;
+        }
+    }
+
+    // Every change of the counts is made whole under the lock.
     fn taken(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Taken {
-    /// Has the oldest connection of a source that is not being answered give way.
+    /// Has the oldest connection of a source on which nothing goes on give way.
     fn evict(&mut self, source: IpAddr) -> Option<()> {
         let of = self.of.get(&source)?;
-        let number = *of.iter().find(|(_, holder)| !holder.answering.load(Ordering::Relaxed))?.0;
+        let number = *of.iter().find(|(_, holder)| !holder.answering.goes_on())?.0;
         let holder = self.remove(source, number)?;
+        self.leaving += 1;
         holder.gives_way.store(true, Ordering::Relaxed);
         holder.end.cancel();
         Some(())
@@ -132,7 +153,11 @@ impl Taken {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.taken().remove(self.source, self.number);
+        let mut taken = self.places.taken();
+        if taken.remove(self.source, self.number).is_none() {
+            taken.leaving -= 1;
+            self.places.gone.notify_waiters();
+        }
     }
 }
 
@@ -149,10 +174,12 @@ fn network(source: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
-    fn take(places: &Arc<Places>, source: &str) -> Option<(Place, Answering)> {
-        let answering = Answering::default();
+    fn take(places: &Arc<Places>, source: &str) -> Option<(Place, Arc<Answering>)> {
+        let answering = Arc::<Answering>::default();
         let place = places.take(source.parse().unwrap(), Arc::clone(&answering), &CancellationToken::new())?;
         Some((place, answering))
     }
@@ -161,18 +188,43 @@ mod tests {
     fn the_oldest_of_a_source_that_is_not_being_answered_gives_way_to_the_next_one() {
         let places = Places::new(10, 3);
         let held: Vec<_> = (0..3).map(|_| take(&places, "10.0.0.1").unwrap()).collect();
-        held[0].1.store(true, Ordering::Relaxed);
+        held[0].1.begin();
         let next = take(&places, "10.0.0.1").unwrap();
         let gone: Vec<_> = held.iter().map(|(place, _)| place.gives_way()).collect();
         assert_eq!(gone, [false, true, false], "the first is being answered");
         for (_, answering) in held.iter().chain([&next]) {
-            answering.store(true, Ordering::Relaxed);
+            answering.begin();
         }
         assert!(take(&places, "10.0.0.1").is_none(), "all are being answered");
         assert!(take(&places, "10.0.0.2").is_some());
         drop((held, next));
-        assert_eq!(places.taken().count, 0);
-        assert!(places.taken().of.is_empty());
+        let taken = places.taken();
+        assert_eq!((taken.count, taken.leaving), (0, 0));
+        assert!(taken.of.is_empty());
+    }
+
+    #[test]
+    fn one_that_does_not_take_its_answer_gives_way_too() {
+        let places = Places::new(10, 3);
+        let held: Vec<_> = (0..3).map(|_| take(&places, "10.0.0.1").unwrap()).collect();
+        held.iter().for_each(|(_, answering)| answering.begin());
+        held[1].1.stall();
+        let next = take(&places, "10.0.0.1");
+        let gone: Vec<_> = held.iter().map(|(place, _)| place.gives_way()).collect();
+        assert!(next.is_some());
+        assert_eq!(gone, [false, true, false]);
+    }
+
+    #[tokio::test]
+    async fn the_next_one_is_accepted_when_those_that_gave_way_are_closed_but_for_a_few() {
+        let places = Places::new(32, 32);
+        let mut held: Vec<_> = (0..32 + 3).map(|_| take(&places, "10.0.0.1").unwrap()).collect();
+        let mut settle = std::pin::pin!(places.settle());
+        assert!(settle.as_mut().now_or_never().is_none());
+        drop(held.split_off(34));
+        assert!(settle.as_mut().now_or_never().is_none(), "that was none of them");
+        held.remove(0);
+        assert!(settle.now_or_never().is_some());
     }
 
     #[test]

@@ -29,13 +29,44 @@ pub(super) const IDLE: Duration = Duration::from_secs(75);
 /// How much is read at once, in bytes: more than most requests have.
 const READ: usize = 4096;
 
-/// Says that a request is being answered: set by the handler, cleared when the answer is out.
-pub(crate) type Answering = Arc<AtomicBool>;
+/// Says that a request is being answered: begun by the handler, over when the answer is out.
+#[derive(Debug, Default)]
+pub(crate) struct Answering {
+    now: AtomicBool,
+    stalled: AtomicBool,
+}
+
+impl Answering {
+    /// A request has come.
+    pub(crate) fn begin(&self) {
+        self.now.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a request is being answered.
+    pub(crate) fn is_now(&self) -> bool {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request is being answered whose client takes what it is given: who does not is as slow as who sends half a head.
+    pub(super) fn goes_on(&self) -> bool {
+        self.is_now() && !self.stalled.load(Ordering::Relaxed)
+    }
+
+    /// The client does not take what it is given, for now.
+    pub(super) fn stall(&self) {
+        self.stalled.store(true, Ordering::Relaxed);
+    }
+
+    fn is_over(&self) {
+        self.now.store(false, Ordering::Relaxed);
+        self.stalled.store(false, Ordering::Relaxed);
+    }
+}
 
 /// A connection with deadlines.
 pub(crate) struct Stream<S> {
     inner: TokioIo<S>,
-    answering: Answering,
+    answering: Arc<Answering>,
     waiting: Waiting,
     timer: Pin<Box<Sleep>>,
     /// Whether anything was written since the last flush. hyper flushes while the handler is still at work, too.
@@ -68,7 +99,7 @@ impl Waiting {
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
     /// Wraps a new connection, whose first head is due.
     #[must_use]
-    pub(crate) fn new(stream: S, answering: Answering) -> Self {
+    pub(crate) fn new(stream: S, answering: Arc<Answering>) -> Self {
         let due = Instant::now() + HEAD;
         let timer = Box::pin(tokio::time::sleep_until(due));
         let (inner, waiting) = (TokioIo::new(stream), Waiting::Head(due));
@@ -76,7 +107,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
     }
 
     fn is_answering(&self) -> bool {
-        self.answering.load(Ordering::Relaxed)
+        self.answering.is_now()
     }
 
     /// Remembers the end of what was read.
@@ -112,6 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
     fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         if !matches!(self.waiting, Waiting::Client(_)) {
             self.waiting = Waiting::Client(Instant::now() + WRITE);
+            self.answering.stall();
         }
         self.overdue(cx)
     }
@@ -221,7 +253,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> hyper::rt::Write for Stream<S> {
         ready!(stream.write_instead(cx))?;
         // hyper has written all that it had: the answer is out and the connection rests.
         if std::mem::take(&mut stream.wrote) {
-            stream.answering.store(false, Ordering::Relaxed);
+            stream.answering.is_over();
             let now = Instant::now();
             stream.waiting =
                 if stream.is_between_heads() { Waiting::Request(now + IDLE) } else { Waiting::Head(now + HEAD) };

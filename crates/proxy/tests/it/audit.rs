@@ -29,14 +29,15 @@ fn records(file: &Path) -> Vec<Value> {
 }
 
 /// The records of both files, in the order of their times.
-fn all_records(file: &Path) -> Vec<Value> {
+pub(crate) fn all_records(file: &Path) -> Vec<Value> {
     let mut all = records(file);
     all.extend(records(&file.with_file_name("audit-refused.log")));
     all.sort_by_key(|record| record["time"].as_str().unwrap().to_owned());
     all
 }
 
-fn audited() -> (tempfile::TempDir, PathBuf, PathBuf, String) {
+/// The audit log in both formats, in a folder of its own, and the settings for it.
+pub(crate) fn audited() -> (tempfile::TempDir, PathBuf, PathBuf, String) {
     let folder = tempfile::tempdir().unwrap();
     let (json, ecs) = (folder.path().join("audit.log"), folder.path().join("ecs.log"));
     let settings = format!("file = {json:?}\necs_file = {ecs:?}\n");

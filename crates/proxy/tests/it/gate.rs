@@ -71,9 +71,14 @@ impl Drop for Gate {
 }
 
 async fn forward(mut stream: TcpStream, upstream: String, mut is_open: watch::Receiver<bool>) {
-    if is_open.wait_for(|open| *open).await.is_ok()
-        && let Ok(mut upstream) = TcpStream::connect(upstream).await
-    {
-        let _ = tokio::io::copy_bidirectional(&mut stream, &mut upstream).await;
+    let Ok(_) = is_open.wait_for(|open| *open).await else { return };
+    let Ok(mut upstream) = TcpStream::connect(upstream).await else { return };
+    // What is kept alive while it is open is silent, too, once it is closed.
+    loop {
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut stream, &mut upstream) => return,
+            _ = is_open.wait_for(|open| !open) => {}
+        }
+        let Ok(_) = is_open.wait_for(|open| *open).await else { return };
     }
 }

@@ -89,7 +89,11 @@ impl Connection {
 
     /// Connects from this address of loopback.
     pub(crate) fn open_from(from: [u8; 4], address: SocketAddr) -> Self {
-        let stream = connect_from(from, address, PATIENCE).unwrap();
+        Self::over(connect_from(from, address, PATIENCE).unwrap())
+    }
+
+    /// Over what somebody else has connected.
+    pub(crate) fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self { stream, read: Vec::new() }
     }
@@ -202,14 +206,15 @@ pub(crate) fn try_get(address: SocketAddr, path: &str, token: Option<&str>) {
 }
 
 /// The answer on a connection of the asynchronous kind, for a thousand at once.
-pub(crate) async fn answer_on(stream: &mut tokio::net::TcpStream) -> Answer {
+pub(crate) async fn answer_on(stream: &mut tokio::net::TcpStream) -> std::io::Result<Answer> {
     use tokio::io::AsyncReadExt;
     let mut read = Vec::new();
     loop {
         if let Some((answer, _)) = Answer::parse(&read, true) {
-            return answer;
+            return Ok(answer);
         }
-        let more = tokio::time::timeout(PATIENCE, stream.read_buf(&mut read)).await.expect("an answer in time");
-        assert!(more.unwrap() > 0, "the connection ended without a whole answer");
+        if tokio::time::timeout(PATIENCE, stream.read_buf(&mut read)).await?? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::sts::Sts;
 use crate::tasks::{Config, Task};
 
 /// What curl says in a namespace: the status, 000 where nobody answers.
-fn status(from: &Netns, url: &str) -> String {
+pub(crate) fn status(from: &Netns, url: &str) -> String {
     let mut curl = from.command("curl");
     curl.args([
         "--silent",

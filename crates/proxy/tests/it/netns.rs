@@ -29,7 +29,7 @@ impl Netns {
     /// Runs this on a thread in the namespace; the threads and processes that it starts are there as well.
     pub(crate) fn enter<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
         let inside = || {
-            let netns = File::open(format!("/run/netns/{}", self.name)).unwrap();
+            let netns = File::open(self.file()).unwrap();
             move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
             run()
         };
@@ -37,8 +37,13 @@ impl Netns {
         ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// Joins it to another one by a pair of interfaces, each with its address and prefix length.
-    pub(crate) fn join(&self, own: &str, other: &Self, others: &str) -> Result<(), String> {
+    /// The file that stands for it.
+    pub(crate) fn file(&self) -> String {
+        format!("/run/netns/{}", self.name)
+    }
+
+    /// Joins it to another one by a pair of interfaces, each with its address and prefix length. The name of the one over there.
+    pub(crate) fn join(&self, own: &str, other: &Self, others: &str) -> Result<String, String> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = format!("{}{}", std::process::id() % 10_000, NEXT.fetch_add(1, Ordering::Relaxed));
         let (left, right) = (format!("tcl{number}"), format!("tcr{number}"));
@@ -48,7 +53,7 @@ impl Netns {
             netns.ip(&format!("address add {address} dev {device}"))?;
             netns.ip(&format!("link set {device} up"))?;
         }
-        Ok(())
+        Ok(right)
     }
 
     /// `ip` in the namespace.

@@ -30,14 +30,18 @@ const AT_ONCE: usize = 8;
 /// Fewer would mean that a file was not read.
 const FEWEST: usize = 215;
 
-struct Case {
-    place: String,
+/// A line of the files.
+pub(crate) struct Case {
+    /// The file and the line.
+    pub(crate) place: String,
     section: String,
     outcome: String,
-    bytes: String,
+    /// What is sent, to be read by [`bytes`].
+    pub(crate) bytes: String,
 }
 
-fn cases() -> Vec<Case> {
+/// All cases of all files.
+pub(crate) fn cases() -> Vec<Case> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files/raw");
     let mut cases = Vec::new();
     for file in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
@@ -59,10 +63,34 @@ fn cases() -> Vec<Case> {
 }
 
 /// What the words in braces stand for.
-type Words = HashMap<&'static str, String>;
+pub(crate) type Words = HashMap<&'static str, String>;
+
+/// The words for a proxy that is asked by this Host, with these headers besides it.
+pub(crate) fn words(host: &str, more: &str, [plain, secured, longest]: [&Task; 3]) -> Words {
+    Words::from([
+        ("host", host.to_owned()),
+        ("H", format!("Host: {{host}}\\r\\n{more}")),
+        ("id", plain.id.clone().unwrap_or_default()),
+        ("path", plain.path()),
+        ("longest", longest.path()),
+        ("secured", secured.path()),
+        ("token", secured.token.clone().unwrap_or_default()),
+        ("to", "GET {path} HTTP/1.1\\r\\n".to_owned()),
+        ("get", "{to}{H}".to_owned()),
+        ("good", "{get}\\r\\n".to_owned()),
+    ])
+}
+
+/// A task whose id is as long as one may be.
+pub(crate) fn longest() -> Task {
+    let mut task = Task::new("web");
+    task.id = task.id.map(|id| format!("{id:-<128}"));
+    secrets::remember(Kind::CredentialsId, task.id.as_deref().unwrap_or_default());
+    task
+}
 
 /// The bytes of a case. A word may hold other words; a brace that is none of theirs is a byte like any other.
-fn bytes(text: &str, words: &Words) -> Vec<u8> {
+pub(crate) fn bytes(text: &str, words: &Words) -> Vec<u8> {
     let (mut bytes, mut rest) = (Vec::new(), text);
     while let Some(c) = rest.chars().next() {
         let escape = |at: usize| rest.get(at..at + 1).unwrap_or_default();
@@ -170,27 +198,14 @@ fn word(answer: &Answer, bodies: &[String]) -> String {
 
 #[test]
 fn every_raw_request_has_the_outcome_that_stands_beside_it() {
-    let (plain, secured, mut longest) = (Task::new("web"), Task::with_token("web"), Task::new("web"));
-    longest.id = longest.id.map(|id| format!("{id:-<128}"));
-    secrets::remember(Kind::CredentialsId, longest.id.as_deref().unwrap_or_default());
+    let (plain, secured, longest) = (Task::new("web"), Task::with_token("web"), longest());
     let sts = Sts::new();
     let tasks = [plain.clone(), secured.clone(), longest.clone()];
     let serve = rig::serve(Config::new(&tasks)).envs(sts.environment()).spawn();
     let address = serve.address();
     let token = secured.token.clone().unwrap_or_default();
     let bodies = [&plain, &secured, &longest].map(|task| http::get_with_token(address, &task.path(), &token).body);
-    let words = Words::from([
-        ("host", address.to_string()),
-        ("H", "Host: {host}\\r\\n".to_owned()),
-        ("id", plain.id.clone().unwrap_or_default()),
-        ("path", plain.path()),
-        ("longest", longest.path()),
-        ("secured", secured.path()),
-        ("token", token),
-        ("to", "GET {path} HTTP/1.1\\r\\n".to_owned()),
-        ("get", "{to}{H}".to_owned()),
-        ("good", "{get}\\r\\n".to_owned()),
-    ]);
+    let words = words(&address.to_string(), "", [&plain, &secured, &longest]);
     let cases = cases();
     assert!(cases.len() >= FEWEST, "only {} cases", cases.len());
     let (next, mismatches) = (AtomicUsize::new(0), Mutex::new(Vec::new()));

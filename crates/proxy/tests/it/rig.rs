@@ -258,6 +258,13 @@ impl Process {
         self.child.id()
     }
 
+    /// Its resident memory in bytes.
+    pub(crate) fn resident(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
+
     /// Waits until it has written this to its standard output, and returns all of that.
     pub(crate) fn says(&self, text: &str) -> String {
         let said = self.stdout.wait_for(text, PATIENCE);

@@ -32,7 +32,7 @@ fn child_that_says_who_it_is() {
 }
 
 /// Who the child says it is.
-fn identity(variables: &[(&str, String)], netns: Option<&Netns>) -> String {
+pub(crate) fn identity(variables: &[(&str, String)], netns: Option<&Netns>) -> String {
     let home = tempfile::tempdir().unwrap();
     let program = std::env::current_exe().unwrap();
     let command = netns.map_or_else(|| Command::new(&program), |netns| netns.command(&program));

@@ -23,7 +23,8 @@ use crate::skip;
 use crate::sts::Sts;
 use crate::tasks::{Config, Task};
 
-type Variables = HashMap<String, String>;
+/// The environment of a client.
+pub(crate) type Variables = HashMap<String, String>;
 
 const FULL: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
 const RELATIVE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
@@ -34,7 +35,12 @@ const TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
 const CLIENTS: [&str; 2] = ["boto3", "aws"];
 
 /// Who the client says it is, with these variables and no others; or that it could not say.
-fn identity(client: &str, venv: &Venv, variables: &Variables, netns: Option<&Netns>) -> Result<String, String> {
+pub(crate) fn identity(
+    client: &str,
+    venv: &Venv,
+    variables: &Variables,
+    netns: Option<&Netns>,
+) -> Result<String, String> {
     let home = tempfile::tempdir().unwrap();
     let (program, arguments) = match client {
         "boto3" => ("python", vec![concat!(env!("CARGO_MANIFEST_DIR"), "/tests/files/identity.py")]),

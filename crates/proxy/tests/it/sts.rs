@@ -82,6 +82,12 @@ impl Sts {
         session
     }
 
+    /// From now on its sessions end so much earlier than they tell, because its clock is slow; at 15 minutes, signatures would not be
+    /// good any more.
+    pub(crate) fn is_slow_by(&self, time: Duration) {
+        self.fast.store(-i64::try_from(time.as_secs()).unwrap(), Ordering::SeqCst);
+    }
+
     /// What a proxy needs to ask this STS.
     pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
         self.environment_at(&self.endpoint)

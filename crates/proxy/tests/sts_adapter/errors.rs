@@ -122,10 +122,12 @@ async fn an_answer_that_is_not_from_sts_is_classed_by_its_status_and_asked_for_o
 
 #[tokio::test]
 async fn a_refusal_without_a_message_still_has_words_for_the_log() {
-    let body = refusal("AccessDenied", "").replace("<Message></Message>", "");
-    let error = error(reply(403, &body)).await;
-    assert_eq!((error.kind, error.code.as_deref()), (Refused, Some("AccessDenied")));
-    assert!(!error.message.is_empty(), "{error:?}");
+    for message in ["", "<Message/>", "<Message> </Message>"] {
+        let body = refusal("AccessDenied", "").replace("<Message></Message>", message);
+        let error = error(reply(403, &body)).await;
+        assert_eq!((error.kind, error.code.as_deref()), (Refused, Some("AccessDenied")));
+        assert!(!error.message.trim().is_empty(), "{message}: {error:?}");
+    }
 }
 
 #[tokio::test]

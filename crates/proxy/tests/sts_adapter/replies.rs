@@ -4,7 +4,7 @@ use secrecy::ExposeSecret;
 use taskcreds_core::test_util::new_spec;
 use taskcreds_core::{AssumeRole, FailureKind, Session};
 
-use crate::canned::{Canned, REQUEST_ID, SUCCESS, SUCCESS_KEY, SUCCESS_SECRET, SUCCESS_TOKEN, reply};
+use crate::canned::{Answer, Canned, REQUEST_ID, SUCCESS, SUCCESS_KEY, SUCCESS_SECRET, SUCCESS_TOKEN, reply};
 
 /// The recorded answer without an element.
 fn without(element: &str) -> String {
@@ -41,6 +41,20 @@ async fn an_answer_without_the_elements_that_came_in_2026_or_with_ones_nobody_kn
         let session = canned.sts().assume_role(&new_spec("web")).await.unwrap();
         assert_eq!(session.access_key_id(), SUCCESS_KEY, "{body}");
         assert_eq!(session.expiration(), humantime::parse_rfc3339("2026-11-21T17:11:28Z").unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_request_id_that_is_not_one_of_sts_is_none() {
+    let odd = REQUEST_ID.replace('-', " ");
+    for body in [SUCCESS.to_owned(), without("Credentials")] {
+        let Answer::Whole(bytes) = reply(200, &body) else { panic!("a whole answer") };
+        let bytes = String::from_utf8(bytes).unwrap().replace(REQUEST_ID, &odd).into_bytes();
+        let canned = Canned::start([Answer::Whole(bytes)]).await;
+        match canned.sts().assume_role(&new_spec("web")).await {
+            Ok(session) => assert_eq!(session.request_id(), None),
+            Err(error) => assert_eq!(error.request_id, None, "{error}"),
+        }
     }
 }
 
@@ -117,6 +131,8 @@ async fn an_answer_that_no_client_could_use_is_not_a_session() {
     assert_no_session(&[
         ("a token too long", SUCCESS.replace(SUCCESS_TOKEN, &format!("{SUCCESS_TOKEN}{}", "x".repeat(10_000)))),
         ("a token with a quotation mark", SUCCESS.replace(SUCCESS_TOKEN, &format!("{SUCCESS_TOKEN}&quot;"))),
+        ("a secret that XML would read otherwise", SUCCESS.replace(SUCCESS_SECRET, &format!("&{SUCCESS_SECRET};"))),
+        ("a token that XML would read otherwise", SUCCESS.replace(SUCCESS_TOKEN, &format!("&#{SUCCESS_TOKEN};"))),
         ("a secret with a backslash", SUCCESS.replace(SUCCESS_SECRET, &format!("{SUCCESS_SECRET}\\"))),
         ("a token of two lines", SUCCESS.replace(SUCCESS_TOKEN, &format!("{SUCCESS_TOKEN}\n{SUCCESS_TOKEN}"))),
         ("an expiration before 1970", SUCCESS.replace("2026-11-21T17:11:28Z", "1969-12-31T23:59:59Z")),

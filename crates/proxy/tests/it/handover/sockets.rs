@@ -160,7 +160,7 @@ fn the_units_are_what_systemd_takes_and_leave_little_open() {
     // `--threshold` is ten times the exposure level.
     for arguments in [
         &["verify", "--man=no", service.as_str(), socket.as_str()][..],
-        &["security", "--offline=true", "--no-pager", "--threshold=18", service.as_str()],
+        &["security", "--offline=true", "--no-pager", "--threshold=15", service.as_str()],
     ] {
         let output = run(arguments).unwrap();
         let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
