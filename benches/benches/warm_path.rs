@@ -13,6 +13,8 @@ use std::time::{Duration, SystemTime};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::request::Parts;
+use taskcreds::audit::log::{Counts, Place, Rotation};
+use taskcreds::audit::{Audit, Settings};
 use taskcreds::config::MAX_TASKS;
 use taskcreds::http::credentials::Endpoint;
 use taskcreds::http::guard::{self, AllowedHosts};
@@ -81,6 +83,14 @@ impl Warm {
     }
 }
 
+/// An audit log that nothing is kept of.
+fn audit() -> Arc<Audit> {
+    let json = Some(Place::File("/dev/null".into()));
+    let rotation = Rotation { bytes: u64::MAX, age: Duration::MAX, keep: 0 };
+    let settings = Settings { json, ecs: None, rotation, required: false, container_instance_arn: None };
+    Audit::open(&settings, &Counts::default()).expect("a file that takes all")
+}
+
 /// A chance that is always the same.
 fn no_jitter() -> f64 {
     0.5
@@ -110,7 +120,7 @@ fn ready<F: Future>(future: F) -> F::Output {
 fn warm_path(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     for count in [1, MAX_TASKS] {
-        let Warm { endpoint, requests, asked, tasks } = runtime.block_on(Warm::up(count));
+        let Warm { mut endpoint, requests, asked, tasks } = runtime.block_on(Warm::up(count));
         let _runtime = runtime.enter();
         let label = |part: &str| format!("{part}, {count} registered");
 
@@ -119,6 +129,16 @@ fn warm_path(criterion: &mut Criterion) {
             bencher.iter_batched(
                 || next.next().expect("a cycle").clone(),
                 |request| ready(endpoint.answer(request, CONNECTED)),
+                BatchSize::SmallInput,
+            );
+        });
+        // The file's writes are the work of another thread.
+        endpoint.audit = Some(audit());
+        criterion.bench_function(&label("whole answer with audit log"), |bencher| {
+            let mut next = requests.iter().cycle();
+            bencher.iter_batched(
+                || next.next().expect("a cycle").clone(),
+                |request| runtime.block_on(endpoint.answer(request, CONNECTED)),
                 BatchSize::SmallInput,
             );
         });

@@ -25,6 +25,8 @@ pub struct Cell {
     pub verdict: Verdict,
     /// Figures, or what has happened instead.
     pub text: String,
+    /// What the client's user reads of an error.
+    pub reads: Option<String>,
 }
 
 /// Whether a case has come out as it has to.
@@ -46,51 +48,101 @@ pub struct Case {
     pub title: &'static str,
     /// The table that it is in.
     pub group: &'static str,
-    run: fn(&Surroundings, &'static Client) -> io::Result<Result<String, String>>,
+    run: fn(&Surroundings, &'static Client) -> io::Result<Outcome>,
+}
+
+type Outcome = Result<Came, Failed>;
+
+/// What has come of a case that came out as it has to.
+struct Came {
+    figures: String,
+    /// What the client's user reads of an error.
+    reads: Option<String>,
+}
+
+/// What has happened instead.
+struct Failed {
+    why: String,
+    /// The statuses that the client was answered, where that tells how it is made.
+    statuses: Option<Vec<u64>>,
 }
 
 impl Case {
     /// Runs it with a client.
     #[must_use]
     pub fn run(&self, around: &Surroundings, client: &'static Client) -> Cell {
-        let metadata = around.metadata_requests.load(Ordering::SeqCst);
-        let mut outcome =
-            (self.run)(around, client).unwrap_or_else(|error| Err(format!("the case cannot run: {error}")));
-        let asked = around.metadata_requests.load(Ordering::SeqCst) - metadata;
-        if self.group != ERRORS && asked > 0 && outcome.is_ok() {
-            outcome = Err(format!("asked the instance metadata service {asked} times"));
+        let before = around.metadata_requests.load(Ordering::SeqCst);
+        let outcome = (self.run)(around, client);
+        let asked = around.metadata_requests.load(Ordering::SeqCst) - before;
+        let cell = |verdict, text: String| Cell { verdict, text, reads: None };
+        let mut cell = match (outcome, limit(client, self.name)) {
+            (Err(error), _) => cell(Verdict::Bad, format!("the case cannot run: {error}")),
+            (Ok(Ok(Came { figures, reads })), limit) => match limit {
+                Some(limit) if limit.why != FEW_TRIES => {
+                    cell(Verdict::Bad, format!("works ({figures}), and not: {}", limit.why))
+                }
+                // They are enough if the session is there by then.
+                _ => Cell { reads, ..cell(Verdict::Good, figures) },
+            },
+            (Ok(Err(failed)), Some(limit)) if limit.explains(&failed) => cell(Verdict::Client, limit.why.to_owned()),
+            (Ok(Err(failed)), _) => cell(Verdict::Bad, failed.why),
+        };
+        if asked > 0 {
+            if self.group != ERRORS && cell.verdict == Verdict::Good {
+                cell.verdict = Verdict::Bad;
+            }
+            cell.text += ASKS_THE_INSTANCE;
         }
-        match (outcome, limit(client, self.name)) {
-            // They are enough if the session is there by then.
-            (Ok(text), None | Some(FEW_TRIES)) => Cell { verdict: Verdict::Good, text },
-            (Ok(text), Some(why)) => Cell { verdict: Verdict::Bad, text: format!("works ({text}), and not: {why}") },
-            (Err(_), Some(why)) => Cell { verdict: Verdict::Client, text: why.to_owned() },
-            (Err(text), None) => Cell { verdict: Verdict::Bad, text },
-        }
+        cell
     }
 }
 
+/// Its own credentials are not to be had, and it takes the host's where it can.
+pub const ASKS_THE_INSTANCE: &str = ", then asks the instance";
+/// What the user reads has the reason that the proxy gave.
+pub const TOLD: &str = ", told";
 /// Whether that is enough depends on the moment.
 pub const FEW_TRIES: &str = "may give up before";
 
 /// What a client does not do, as it is made.
-fn limit(client: &Client, case: &str) -> Option<&'static str> {
+struct Limit {
+    why: &'static str,
+    /// The statuses that it is answered then: each of them, or none at all where it does not ask.
+    answers: Option<u64>,
+}
+
+impl Limit {
+    /// Whether this is what has happened, and no other fault.
+    fn explains(&self, failed: &Failed) -> bool {
+        let Some(statuses) = &failed.statuses else { return false };
+        match self.answers {
+            None => statuses.is_empty(),
+            Some(status) => !statuses.is_empty() && statuses.iter().all(|other| *other == status),
+        }
+    }
+}
+
+fn limit(client: &Client, case: &str) -> Option<Limit> {
+    let limit = |why, answers| Some(Limit { why, answers });
     match (client.name, client.knows, case) {
         (_, Knows::Relative, "token" | "token-file" | "v1" | "ipv6" | "localhost" | "link-local") => {
-            Some("knows the relative URI alone")
+            limit("knows the relative URI alone", None)
         }
         (_, Knows::FullWithTokenFile, "token" | "v1" | "ipv6" | "localhost" | "link-local") => {
-            Some("a full URI needs a token file")
+            limit("a full URI needs a token file", None)
         }
         ("js2" | "minio-py", _, "ipv6" | "link-local")
         | ("awscli2", _, "ipv6")
-        | ("minio-go" | "rclone" | "restic", _, "link-local") => Some("refuses this host"),
-        ("awscli2" | "rclone" | "restic", _, "token-file") => Some("older than token files"),
+        | ("minio-go" | "rclone" | "restic", _, "link-local") => limit("refuses this host", None),
+        ("awscli2" | "rclone" | "restic", _, "token-file") => limit("older than token files", Some(401)),
         ("minio-go" | "async-aws" | "gdal" | "rclone" | "restic" | "ruby", _, "cold-0.8" | "cold-1.5" | "cold-3")
-        | ("async-aws", _, "503" | "503-retry-after" | "429") => Some(FEW_TRIES),
-        ("minio-go", _, "503" | "503-retry-after") => Some("asks once"),
+        // Three or four tries with pauses by chance, which can end before 3 s.
+        | ("rust" | "js2" | "kotlin" | "awscrt", _, "cold-3")
+        | ("async-aws", _, "503" | "503-retry-after") => limit(FEW_TRIES, Some(503)),
+        ("async-aws", _, "429") => limit(FEW_TRIES, Some(429)),
+        ("minio-go", _, "503" | "503-retry-after") => limit("asks once", Some(503)),
         ("rust" | "java1" | "java2" | "minio-go" | "minio-py" | "s3fs", _, "429") => {
-            Some("takes it for “no credentials”")
+            limit("takes it for “no credentials”", Some(429))
         }
         _ => None,
     }
@@ -102,7 +154,7 @@ const ONCE: &str = "One bad answer, then a good one";
 const ERRORS: &str = "Errors";
 
 /// All cases, in the order of the tables.
-pub const CASES: [Case; 26] = [
+pub const CASES: [Case; 27] = [
     Case {
         name: "relative",
         title: "`RELATIVE_URI`, no token",
@@ -146,6 +198,7 @@ pub const CASES: [Case; 26] = [
         group: WAYS,
         run: |a, c| way(a, c, LINK_LOCAL, false, |w| full(w, "169.254.170.2", &w.v2(), false)),
     },
+    Case { name: "beside-instance-role", title: "variables of an instance role as well", group: WAYS, run: beside },
     Case { name: "cold-0.8", title: "STS takes 0.8 s at the start", group: TIME, run: |a, c| cold(a, c, 800) },
     Case { name: "cold-1.5", title: "1.5 s", group: TIME, run: |a, c| cold(a, c, 1500) },
     Case { name: "cold-3", title: "3 s", group: TIME, run: |a, c| cold(a, c, 3000) },
@@ -155,19 +208,14 @@ pub const CASES: [Case; 26] = [
     Case { name: "left-15", title: "15 min", group: TIME, run: |a, c| left(a, c, 900) },
     Case { name: "left-12", title: "12 min", group: TIME, run: |a, c| left(a, c, 720) },
     Case { name: "left-5", title: "5 min", group: TIME, run: |a, c| left(a, c, 300) },
-    Case { name: "503", title: "503", group: ONCE, run: |a, c| once(a, c, "503 Service Unavailable", "") },
+    Case { name: "503", title: "503", group: ONCE, run: |a, c| once(a, c, 503, "") },
     Case {
         name: "503-retry-after",
         title: "503, `Retry-After: 1`",
         group: ONCE,
-        run: |a, c| once(a, c, "503 Service Unavailable", "retry-after: 1\r\n"),
+        run: |a, c| once(a, c, 503, "retry-after: 1\r\n"),
     },
-    Case {
-        name: "429",
-        title: "429, which the proxy never answers",
-        group: ONCE,
-        run: |a, c| once(a, c, "429 Too Many Requests", ""),
-    },
+    Case { name: "429", title: "429, which the proxy never answers", group: ONCE, run: |a, c| once(a, c, 429, "") },
     Case { name: "unknown-id", title: "400, unknown id", group: ERRORS, run: unknown_id },
     Case { name: "wrong-token", title: "401, wrong token", group: ERRORS, run: wrong_token },
     Case { name: "guard", title: "403, `X-Forwarded-For` on the way", group: ERRORS, run: guard },
@@ -203,8 +251,21 @@ fn seconds(reply: &Reply) -> String {
     format!("{:.1} s", reply.took.as_secs_f64())
 }
 
-fn statuses(answers: &[Answered]) -> String {
-    answers.iter().map(|answer| answer.status.to_string()).collect::<Vec<_>>().join(" ")
+fn statuses(answers: &[Answered]) -> Vec<u64> {
+    answers.iter().map(|answer| answer.status).collect()
+}
+
+fn came(figures: String) -> Came {
+    Came { figures, reads: None }
+}
+
+fn failed(why: impl Into<String>) -> Failed {
+    Failed { why: why.into(), statuses: None }
+}
+
+/// A call has failed, and these were the answers.
+fn answered(why: &str, statuses: Vec<u64>) -> Failed {
+    Failed { why: format!("{why}; answers: {statuses:?}"), statuses: Some(statuses) }
 }
 
 /// One call has to do.
@@ -214,23 +275,23 @@ fn way(
     listen: &'static str,
     token: bool,
     variables: fn(&World<'_>) -> Variables,
-) -> io::Result<Result<String, String>> {
+) -> io::Result<Outcome> {
     let world = World::new(around, Setup { listen, token, ..Setup::default() })?;
     one_call(&world, client, &variables(&world))
 }
 
-fn one_call(world: &World<'_>, client: &'static Client, variables: &Variables) -> io::Result<Result<String, String>> {
+fn one_call(world: &World<'_>, client: &'static Client, variables: &Variables) -> io::Result<Outcome> {
     let reply = world.client(client, variables)?.ask(world);
-    let answers = world.answers()?;
+    let statuses = statuses(&world.answers()?);
     Ok(match reply.outcome {
-        Ok(_) if answers.iter().any(|answer| answer.status != 200) => Err(format!("answers: {}", statuses(&answers))),
-        Ok(_) if answers.is_empty() => Err("has not asked".to_owned()),
-        Ok(_) => Ok(String::new()),
-        Err(error) => Err(format!("{error}; answers: {}", statuses(&answers))),
+        Ok(_) if statuses.is_empty() => Err(failed("has not asked")),
+        Ok(_) if statuses.iter().any(|status| *status != 200) => Err(failed(format!("answers: {statuses:?}"))),
+        Ok(_) => Ok(came(String::new())),
+        Err(error) => Err(answered(&error, statuses)),
     })
 }
 
-fn token_file(around: &Surroundings, client: &'static Client) -> io::Result<Result<String, String>> {
+fn token_file(around: &Surroundings, client: &'static Client) -> io::Result<Outcome> {
     let world = World::new(around, Setup { token: true, ..Setup::default() })?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("token");
@@ -240,17 +301,35 @@ fn token_file(around: &Surroundings, client: &'static Client) -> io::Result<Resu
     one_call(&world, client, &variables)
 }
 
-/// A call while the first session is on its way.
-fn cold(around: &Surroundings, client: &'static Client, milliseconds: u64) -> io::Result<Result<String, String>> {
-    let world = World::new(
-        around,
-        base(client, Setup { sts: Mode::Slow(Duration::from_millis(milliseconds)), ..Setup::default() }),
-    )?;
-    let reply = world.client(client, &uri(client, &world, &world.v2()))?.ask(&world);
+/// What a host with an instance role has in its environment, which every container may inherit.
+fn beside(around: &Surroundings, client: &'static Client) -> io::Result<Outcome> {
+    let world = World::new(around, base(client, Setup::default()))?;
+    let mut variables = uri(client, &world, &world.v2());
+    variables.extend(
+        [
+            ("AWS_EC2_METADATA_DISABLED", "false"),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254"),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv4"),
+            ("AWS_EC2_INSTANCE_PROFILE_NAME", "instance-role"),
+            ("AWS_METADATA_SERVICE_NUM_ATTEMPTS", "2"),
+            ("AWS_METADATA_SERVICE_TIMEOUT", "1"),
+        ]
+        .map(|(name, value)| (name, value.to_owned())),
+    );
+    one_call(&world, client, &variables)
+}
+
+/// A call whose first request has the task registered, and the first load begun.
+fn cold(around: &Surroundings, client: &'static Client, milliseconds: u64) -> io::Result<Outcome> {
+    let sts = Mode::Slow(Duration::from_millis(milliseconds));
+    let world = World::new(around, Setup { sts, is_unregistered: true, ..Setup::default() })?;
+    let front = world.before_proxy(client, "")?;
+    world.registers_at_first(&front);
+    let reply = world.client(client, &through(client, &world, &front))?.ask(&world);
     let answers = world.answers()?;
     Ok(match reply.outcome {
-        Ok(_) => Ok(format!("{}, {}", ordinal(answers.len()), seconds(&reply))),
-        Err(error) => Err(format!("{error}; answers: {}", statuses(&answers))),
+        Ok(_) => Ok(came(format!("{}, {}", ordinal(answers.len()), seconds(&reply)))),
+        Err(error) => Err(answered(&error, statuses(&answers))),
     })
 }
 
@@ -268,7 +347,7 @@ fn amid(
     around: &Surroundings,
     client: &'static Client,
     happens: impl FnOnce(&mut World<'_>) -> io::Result<()>,
-) -> io::Result<Result<String, String>> {
+) -> io::Result<Outcome> {
     let mut world = World::new(around, base(client, Setup { left: 240, ..Setup::default() }))?;
     let variables = uri(client, &world, &world.v2());
     let mut replies = Vec::new();
@@ -280,52 +359,52 @@ fn amid(
     for _ in 0..2 {
         replies.push(asking.ask(&world));
     }
-    let failed = replies.iter().position(|reply| reply.outcome.is_err());
-    if let Some(number) = failed
+    let first_failed = replies.iter().position(|reply| reply.outcome.is_err());
+    if let Some(number) = first_failed
         && let Some(Err(error)) = replies.get(number).map(|reply| &reply.outcome)
     {
-        return Ok(Err(format!("call {}: {error}", number + 1)));
+        return Ok(Err(failed(format!("call {}: {error}", number + 1))));
     }
     let keys: std::collections::BTreeSet<_> =
         world.answers()?.into_iter().map(|answer| answer.key).filter(|key| !key.is_empty()).collect();
-    Ok(Ok(if keys.len() == 1 { "1 session".to_owned() } else { format!("{} sessions", keys.len()) }))
+    Ok(match keys.len() {
+        0 => Err(failed("no answer with a session is on record")),
+        1 => Ok(came("1 session".to_owned())),
+        more => Ok(came(format!("{more} sessions"))),
+    })
 }
 
-fn rotation(around: &Surroundings, client: &'static Client) -> io::Result<Result<String, String>> {
+fn rotation(around: &Surroundings, client: &'static Client) -> io::Result<Outcome> {
     amid(around, client, |world| world.rotate())
 }
 
-fn restart(around: &Surroundings, client: &'static Client) -> io::Result<Result<String, String>> {
+fn restart(around: &Surroundings, client: &'static Client) -> io::Result<Outcome> {
     amid(around, client, |world| world.restart())
 }
 
 /// How often a client asks for three calls.
-fn left(around: &Surroundings, client: &'static Client, left: u32) -> io::Result<Result<String, String>> {
+fn left(around: &Surroundings, client: &'static Client, left: u32) -> io::Result<Outcome> {
     let world = World::new(around, base(client, Setup { left, ..Setup::default() }))?;
     let mut asking = world.client(client, &uri(client, &world, &world.v2()))?;
     for _ in 0..3 {
         if let Err(error) = asking.ask(&world).outcome {
-            return Ok(Err(error));
+            return Ok(Err(failed(error)));
         }
     }
-    Ok(Ok(format!("{}×", world.answers()?.len())))
+    Ok(Ok(came(format!("{}×", world.answers()?.len()))))
 }
 
 /// A bad answer first.
-fn once(
-    around: &Surroundings,
-    client: &'static Client,
-    status: &str,
-    headers: &str,
-) -> io::Result<Result<String, String>> {
+fn once(around: &Surroundings, client: &'static Client, status: u16, headers: &str) -> io::Result<Outcome> {
     let world = World::new(around, Setup::default())?;
     let front = world.before_proxy(client, "")?;
     front.answer_once(status, headers);
     let reply = world.client(client, &through(client, &world, &front))?.ask(&world);
+    let statuses = statuses(&world.answers()?);
     Ok(match reply.outcome {
-        Ok(_) if front.left() == 0 => Ok(seconds(&reply)),
-        Ok(_) => Err("has not asked".to_owned()),
-        Err(error) => Err(error),
+        _ if front.left() > 0 => Err(failed("has not asked")),
+        Ok(_) => Ok(came(seconds(&reply))),
+        Err(error) => Err(answered(&error, [vec![status.into()], statuses].concat())),
     })
 }
 
@@ -337,7 +416,7 @@ fn through(client: &Client, world: &World<'_>, front: &Front) -> Variables {
 }
 
 /// A proxy on the way that says so.
-fn guard(around: &Surroundings, client: &'static Client) -> io::Result<Result<String, String>> {
+fn guard(around: &Surroundings, client: &'static Client) -> io::Result<Outcome> {
     let world = World::new(around, Setup::default())?;
     let front = world.before_proxy(client, "X-Forwarded-For: 127.0.0.1\r\n")?;
     refused(&world, client, &through(client, &world, &front), 403, "NO_PROXY")
@@ -350,7 +429,7 @@ fn error(
     setup: Setup,
     (status, message): (u64, &str),
     variables: impl FnOnce(&World<'_>) -> Variables,
-) -> io::Result<Result<String, String>> {
+) -> io::Result<Outcome> {
     let world = World::new(around, base(client, setup))?;
     let variables = variables(&world);
     refused(&world, client, &variables, status, message)
@@ -363,48 +442,47 @@ fn refused(
     variables: &Variables,
     status: u64,
     message: &str,
-) -> io::Result<Result<String, String>> {
+) -> io::Result<Outcome> {
     let reply = world.client(client, variables)?.ask(world);
-    let answers = world.answers()?;
+    let statuses = statuses(&world.answers()?);
     Ok(match &reply.outcome {
-        Ok(_) => Err("has got credentials".to_owned()),
-        Err(error) if reply.took > GIVES_UP => Err(format!("{error} after {}", seconds(&reply))),
-        Err(error) if answers.is_empty() => Err(format!("has not asked: {error}")),
-        Err(_) if answers.iter().any(|answer| answer.status != status) => {
-            Err(format!("answers: {}", statuses(&answers)))
-        }
+        Ok(_) => Err(failed("has got credentials")),
+        Err(error) if reply.took > GIVES_UP => Err(failed(format!("{error} after {}", seconds(&reply)))),
+        Err(error) if statuses.is_empty() => Err(failed(format!("has not asked: {error}"))),
+        Err(_) if statuses.iter().any(|other| *other != status) => Err(failed(format!("answers: {statuses:?}"))),
         Err(error) => {
-            let told = if error.contains(message) { ", told" } else { "" };
-            Ok(format!("{}×, {}{told}", answers.len(), seconds(&reply)))
+            let told = if error.contains(message) { TOLD } else { "" };
+            let figures = format!("{}×, {}{told}", statuses.len(), seconds(&reply));
+            Ok(Came { figures, reads: Some(error.clone()) })
         }
     })
 }
 
-fn unknown_id(around: &Surroundings, client: &'static Client) -> io::Result<Result<String, String>> {
+fn unknown_id(around: &Surroundings, client: &'static Client) -> io::Result<Outcome> {
     let path = "/v2/credentials/00000000-0000-0000-0000-000000000000";
     error(around, client, Setup::default(), (400, "Credentials not found"), |world| uri(client, world, path))
 }
 
-fn wrong_token(around: &Surroundings, client: &'static Client) -> io::Result<Result<String, String>> {
+fn wrong_token(around: &Surroundings, client: &'static Client) -> io::Result<Outcome> {
     // Some send no token at all with the relative URI.
     let setup = Setup { token: true, always: true, ..Setup::default() };
-    error(around, client, setup, (401, "the token is not this task's"), |world| {
+    error(around, client, setup, (401, "this task"), |world| {
         let mut variables = uri(client, world, &world.v2());
         variables.push((TOKEN, "somebody-elses-token".to_owned()));
         variables
     })
 }
 
-fn denied(around: &Surroundings, client: &'static Client) -> io::Result<Result<String, String>> {
+fn denied(around: &Surroundings, client: &'static Client) -> io::Result<Outcome> {
     let setup = Setup { denied: true, ..Setup::default() };
     error(around, client, setup, (403, "AccessDenied"), |world| uri(client, world, &world.v2()))
 }
 
-fn no_path(around: &Surroundings, client: &'static Client) -> io::Result<Result<String, String>> {
+fn no_path(around: &Surroundings, client: &'static Client) -> io::Result<Outcome> {
     error(around, client, Setup::default(), (404, "/v2/credentials/ID"), |world| uri(client, world, "/credentials"))
 }
 
-fn sts_silent(around: &Surroundings, client: &'static Client) -> io::Result<Result<String, String>> {
+fn sts_silent(around: &Surroundings, client: &'static Client) -> io::Result<Outcome> {
     let setup = Setup { sts: Mode::Silent, ..Setup::default() };
     error(around, client, setup, (503, "Credentials uninitialized"), |world| uri(client, world, &world.v2()))
 }

@@ -205,6 +205,11 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         drop(self.input.take());
+        // The end of its input tells it to end; s3fs has something to unmount.
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(2) && !matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
         // With what it has started: `run` may be a shell.
         #[cfg(unix)]
         if let Ok(group) = i32::try_from(self.child.id())

@@ -23,10 +23,13 @@ pub enum Mode {
 
 struct Shared {
     upstream: SocketAddr,
-    mode: Mutex<Mode>,
+    mode: Mode,
     header: &'static str,
     answers: Mutex<VecDeque<String>>,
+    first: Mutex<Option<Action>>,
 }
+
+type Action = Box<dyn FnOnce() + Send>;
 
 /// A listener on loopback in front of another one.
 pub struct Front {
@@ -50,7 +53,7 @@ impl Front {
     ) -> io::Result<Self> {
         let listener = runtime.block_on(TcpListener::bind(listen))?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared { upstream, mode: Mutex::new(mode), header, answers: Mutex::default() });
+        let shared = Arc::new(Shared { upstream, mode, header, answers: Mutex::default(), first: Mutex::default() });
         let of_connections = Arc::clone(&shared);
         let running = runtime.spawn(async move {
             let mut all = tokio::task::JoinSet::new();
@@ -62,13 +65,13 @@ impl Front {
         Ok(Self { address, shared, running })
     }
 
-    /// Changes what happens to new connections.
-    pub fn set(&self, mode: Mode) {
-        *lock(&self.shared.mode) = mode;
+    /// Does this when the first connection comes, before anything of it is passed on.
+    pub fn at_first(&self, action: impl FnOnce() + Send + 'static) {
+        *lock(&self.shared.first) = Some(Box::new(action));
     }
 
-    /// Answers the next request itself, with this head line and these headers and a JSON error.
-    pub fn answer_once(&self, status: &str, headers: &str) {
+    /// Answers the next request itself, with this status and these headers and a JSON error.
+    pub fn answer_once(&self, status: u16, headers: &str) {
         let body = format!("{{\"code\":\"Busy\",\"message\":\"{status}\",\"Code\":\"Busy\",\"Message\":\"{status}\"}}");
         lock(&self.shared.answers).push_back(format!(
             "HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}",
@@ -94,8 +97,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 async fn pass(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
-    let mode = *lock(&shared.mode);
-    match mode {
+    let first = lock(&shared.first).take();
+    if let Some(action) = first {
+        tokio::task::spawn_blocking(action).await.map_err(io::Error::other)?;
+    }
+    match shared.mode {
         Mode::Open => {}
         Mode::Slow(time) => tokio::time::sleep(time).await,
         Mode::Silent => std::future::pending().await,

@@ -95,7 +95,8 @@ fn one(places: &Places, client: &'static Client) -> Result<(String, BTreeMap<Str
     }
     // Loopback of a new namespace is down and has 127.0.0.1 alone.
     let script = "ip link set lo up && ip address add 169.254.170.2/32 dev lo && ip address add 169.254.169.254/32 dev lo && exec \"$@\"";
-    unshare.args(["--net", "--", "sh", "-c", script, "sh"]).arg(&places.program);
+    // With mounts of its own too, for s3fs.
+    unshare.args(["--net", "--mount", "--", "sh", "-c", script, "sh"]).arg(&places.program);
     unshare.args(["inside", client.name]).stdin(Stdio::null());
     let output = unshare.output().map_err(|error| format!("unshare: {error}"))?;
     let mut cells = BTreeMap::new();

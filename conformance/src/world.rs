@@ -20,6 +20,8 @@ use crate::front::{Front, Mode};
 
 /// The role of the task.
 pub const ARN: &str = "arn:aws:sts::111122223333:assumed-role/web/0123456789abcdef0123456789abcdef";
+const ROLE: &str = "arn:aws:iam::111122223333:role/web";
+const TASK: &str = "arn:aws:ecs:us-west-2:111122223333:task/prod/0123456789abcdef0123456789abcdef";
 /// Who asks when this suite itself does.
 const OWN_AGENT: &str = "conformance";
 
@@ -63,11 +65,21 @@ pub struct Setup {
     pub sts: Mode,
     /// Seconds that a session has left when it is made, less than 900 by a slow clock of STS.
     pub left: u32,
+    /// The task is registered by [`World::registers_at_first`] instead of being there from the start.
+    pub is_unregistered: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:0", token: false, always: false, denied: false, sts: Mode::Open, left: 3600 }
+        Self {
+            listen: "127.0.0.1:0",
+            token: false,
+            always: false,
+            denied: false,
+            sts: Mode::Open,
+            left: 3600,
+            is_unregistered: false,
+        }
     }
 }
 
@@ -77,8 +89,7 @@ pub struct World<'a> {
     folder: TempDir,
     key: AccessKey,
     sts: SocketAddr,
-    /// What stands before STS.
-    pub before_sts: Front,
+    before_sts: Front,
     proxy: Option<Proxy>,
     /// Where the proxy listens.
     pub address: SocketAddr,
@@ -89,6 +100,17 @@ pub struct World<'a> {
 }
 
 struct Proxy(Child);
+
+impl Proxy {
+    /// As a service manager ends it: what it has begun is finished, its audit records are written.
+    fn stop(mut self) -> io::Result<()> {
+        #[cfg(unix)]
+        if let Some(id) = i32::try_from(self.0.id()).ok().and_then(rustix::process::Pid::from_raw) {
+            rustix::process::kill_process(id, rustix::process::Signal::TERM)?;
+        }
+        self.0.wait().map(drop)
+    }
+}
 
 impl Drop for Proxy {
     fn drop(&mut self) {
@@ -125,7 +147,22 @@ impl<'a> World<'a> {
         let mut world = Self { around, folder, key, sts, before_sts, proxy: None, address: anywhere, id, token, setup };
         world.write_config()?;
         world.address = world.start(setup.listen)?;
+        world.is_warm()?;
         Ok(world)
+    }
+
+    /// Waits until the first load has ended, where one is under way and does end.
+    fn is_warm(&self) -> io::Result<()> {
+        if self.setup.sts != Mode::Open || self.setup.is_unregistered {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        while self.learn()?.status == 503 {
+            if begun.elapsed() > Duration::from_secs(30) {
+                return Err(io::Error::other("no first session within 30 s"));
+            }
+        }
+        Ok(())
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -142,13 +179,13 @@ impl<'a> World<'a> {
         } else {
             String::new()
         };
-        let config = format!(
-            "[audit]\nfile = {:?}\n[[task]]\ntask_arn = \"arn:aws:ecs:us-west-2:111122223333:task/prod/0123456789abcdef0123456789abcdef\"\n\
-             role_arn = \"arn:aws:iam::111122223333:role/web\"\ncredentials_id = \"{}\"\nduration_seconds = {}\n{token}",
-            self.path("audit/audit.log"),
+        let task = format!(
+            "[[task]]\ntask_arn = \"{TASK}\"\nrole_arn = \"{ROLE}\"\ncredentials_id = \"{}\"\nduration_seconds = {}\n{token}",
             self.id,
             self.setup.left.max(900),
         );
+        let task = if self.setup.is_unregistered { "" } else { &task };
+        let config = format!("[audit]\nfile = {:?}\n{task}", self.path("audit/audit.log"));
         let mut options = std::fs::File::options();
         options.write(true).create(true).truncate(true);
         #[cfg(unix)]
@@ -185,23 +222,48 @@ impl<'a> World<'a> {
     /// # Errors
     /// The system's.
     pub fn restart(&mut self) -> io::Result<()> {
-        self.proxy = None;
-        self.start(&self.address.to_string()).map(drop)
+        self.proxy.take().map_or(Ok(()), Proxy::stop)?;
+        self.start(&self.address.to_string())?;
+        self.is_warm()
     }
 
-    /// Loads the session anew.
+    /// Registers the task when the first connection comes to what stands before the proxy, so that its first load begins then.
+    pub fn registers_at_first(&self, front: &Front) {
+        let mut command = Command::new(&self.around.binary);
+        command.args(["task", "add", "--request", "-", "--socket"]).arg(self.path("admin.sock"));
+        let request = serde_json::json!({
+            "taskArn": TASK, "roleArn": ROLE, "credentialsId": self.id, "durationSeconds": self.setup.left.max(900)
+        });
+        front.at_first(move || {
+            command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+            // If it fails, the client is told that there is no such task, and the case fails.
+            if let Ok(mut child) = command.spawn() {
+                let _ = child.stdin.take().map(|mut input| input.write_all(request.to_string().as_bytes()));
+                let _ = child.wait();
+            }
+        });
+    }
+
+    /// Has the session loaded anew and waits for it.
     ///
     /// # Errors
-    /// What the command says.
+    /// What the command says, or that no other session comes.
     pub fn rotate(&self) -> io::Result<()> {
+        let before = self.learn()?.key;
         let mut command = Command::new(&self.around.binary);
-        command.args(["task", "refresh", "--task-arn"]);
-        command.arg("arn:aws:ecs:us-west-2:111122223333:task/prod/0123456789abcdef0123456789abcdef");
-        let output = command.arg("--socket").arg(self.path("admin.sock")).stdin(Stdio::null()).output()?;
-        if output.status.success() {
-            return Ok(());
+        command.args(["task", "refresh", "--task-arn", TASK, "--socket"]).arg(self.path("admin.sock"));
+        let output = command.stdin(Stdio::null()).output()?;
+        if !output.status.success() {
+            return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
         }
-        Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
+        let begun = Instant::now();
+        while self.learn()?.key == before {
+            if begun.elapsed() > Duration::from_secs(30) {
+                return Err(io::Error::other("no other session within 30 s"));
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// Something before the proxy, where this client looks for it.
@@ -276,7 +338,7 @@ impl<'a> World<'a> {
                 let text = |key: &str| record.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
                 if text("event") == "answer" && text("userAgent") != OWN_AGENT {
                     let status = record.get("status").and_then(Value::as_u64).unwrap_or_default();
-                    all.push(Answered { time: text("time"), status, code: text("code"), key: text("accessKeyId") });
+                    all.push(Answered { time: text("time"), status, key: text("accessKeyId") });
                 }
             }
         }
@@ -285,7 +347,7 @@ impl<'a> World<'a> {
     }
 
     /// Fetches the credentials, for the S3 that has to know them.
-    fn learn(&self) -> io::Result<()> {
+    fn learn(&self) -> io::Result<Learnt> {
         let mut stream = TcpStream::connect_timeout(&self.address, Duration::from_secs(1))?;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
         let token = if self.setup.token { format!("Authorization: {}\r\n", self.token) } else { String::new() };
@@ -293,14 +355,23 @@ impl<'a> World<'a> {
         write!(stream, "GET {} HTTP/1.1\r\n{head}\r\n", self.v2())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        let body: Value = serde_json::from_str(answer.split_once("\r\n\r\n").map_or("", |(_, body)| body))?;
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
+        let body: Value = serde_json::from_str(body)?;
         let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
-        if let (Some(key), Some(token)) = (text("AccessKeyId"), text("Token")) {
+        let key = text("AccessKeyId");
+        if let (Some(key), Some(token)) = (key.clone(), text("Token")) {
             let sessions: &mut HashSet<_> = &mut self.around.sessions.lock().unwrap_or_else(PoisonError::into_inner);
             sessions.insert((key, token));
         }
-        Ok(())
+        Ok(Learnt { status, key })
     }
+}
+
+/// What the suite itself was answered.
+struct Learnt {
+    status: u16,
+    key: Option<String>,
 }
 
 /// One answer of the credentials endpoint to a client.
@@ -309,8 +380,6 @@ pub struct Answered {
     time: String,
     /// The HTTP status.
     pub status: u64,
-    /// The code of an error.
-    pub code: String,
     /// The access key id of the session.
     pub key: String,
 }

@@ -19,11 +19,14 @@ fn every_client_comes_out_as_the_committed_table_says() {
             missing.push(format!("skipped: {}: {why}", outcome.client.title));
         }
     }
-    for line in report::without_figures(&report::table(&outcomes)) {
-        assert!(
-            committed.contains(&line),
-            "not in docs/sdk-compatibility.md (cargo run -p conformance -- --report): {line}"
-        );
+    let page = report::without_figures(&report::table(&outcomes));
+    let hint = "docs/sdk-compatibility.md is not current: cargo run -p conformance -- --report";
+    if missing.is_empty() {
+        assert_eq!(page, committed, "{hint}");
+    }
+    // Without some of the clients, the others.
+    for line in page.iter().filter(|line| line.contains('|')) {
+        assert!(committed.contains(line), "{hint}: {line}");
     }
     if !missing.is_empty() {
         if std::env::var("TASKCREDS_TEST_REQUIRE").is_ok_and(|required| required == "all") {

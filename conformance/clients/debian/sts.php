@@ -10,7 +10,7 @@ while (fgets(STDIN) !== false) {
         $line = ['ok' => true, 'arn' => $sts->getCallerIdentity()->getArn()];
     } catch (Throwable $e) {
         $text = get_class($e) . ': ' . $e->getMessage();
-        $line = ['ok' => false, 'error' => substr(preg_replace('/\s+/', ' ', $text), 0, 500)];
+        $line = ['ok' => false, 'error' => substr(preg_replace('/\s+/', ' ', $text), 0, 4000)];
     }
     fwrite(STDOUT, json_encode($line, JSON_UNESCAPED_SLASHES | JSON_INVALID_UTF8_SUBSTITUTE) . "\n");
 }

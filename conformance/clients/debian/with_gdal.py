@@ -14,7 +14,8 @@ gdal.SetConfigOption("AWS_VIRTUAL_HOSTING", "FALSE")
 
 
 def call(folder):
-    gdal.VSICurlClearCache()
+    # What is kept of the folder alone: the credentials are kept between calls, as in an application.
+    gdal.VSICurlPartialClearCache("/vsis3/conformance")
     gdal.VSIErrorReset()
     if gdal.ReadDir(folder) is None:
         raise OSError(gdal.VSIGetLastErrorMsg() or gdal.GetLastErrorMsg() or "the bucket is not listed")

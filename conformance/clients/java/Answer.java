@@ -24,7 +24,7 @@ final class Answer {
             if (text.indexOf(message) < 0) text.append(text.isEmpty() ? "" : ": ").append(message);
         }
         var line = text.toString().replaceAll("\\s+", " ");
-        return line.length() <= 500 ? line : line.substring(0, 248) + " ... " + line.substring(line.length() - 248);
+        return line.length() <= 4000 ? line : line.substring(0, 1998) + " ... " + line.substring(line.length() - 1998);
     }
 
     private static String quoted(String s) {

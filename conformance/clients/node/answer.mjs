@@ -8,7 +8,7 @@ function text(error) {
     if (message && !parts.includes(message)) parts.push(message);
   }
   const line = `${error.name}: ${parts.join(": ")}`.replace(/\s+/g, " ");
-  return line.length <= 500 ? line : `${line.slice(0, 248)} … ${line.slice(-248)}`;
+  return line.length <= 4000 ? line : `${line.slice(0, 1998)} … ${line.slice(-1998)}`;
 }
 
 export async function answer(call) {

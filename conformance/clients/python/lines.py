@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-LONGEST = 500
+LONGEST = 4000
 
 
 def answer(make, call):

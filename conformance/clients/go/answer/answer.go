@@ -31,8 +31,8 @@ func Lines(call func() (string, error)) {
 // An error's text has its causes last: of a long one the middle is left out.
 func line(err error) string {
 	text := []rune(strings.Join(strings.Fields(err.Error()), " "))
-	if len(text) <= 500 {
+	if len(text) <= 4000 {
 		return string(text)
 	}
-	return string(text[:248]) + " … " + string(text[len(text)-248:])
+	return string(text[:1998]) + " … " + string(text[len(text)-1998:])
 }

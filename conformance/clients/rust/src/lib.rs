@@ -29,8 +29,8 @@ fn text(error: &dyn Error) -> String {
         cause = error.source();
     }
     let text: Vec<char> = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().collect();
-    if text.len() <= 500 {
+    if text.len() <= 4000 {
         return text.iter().collect();
     }
-    [&text[..248], &[' ', '…', ' '], &text[text.len() - 248..]].concat().iter().collect()
+    [&text[..1998], &[' ', '…', ' '], &text[text.len() - 1998..]].concat().iter().collect()
 }
