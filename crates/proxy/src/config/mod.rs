@@ -194,6 +194,14 @@ impl Config {
     }
 }
 
+/// The text of another file that decides who gets which role.
+///
+/// # Errors
+/// It cannot be read, or others could have written it.
+pub fn read_trusted(file: &Path) -> Result<String, ConfigError> {
+    file::read(file).map(|read| read.text).map_err(|fault| ConfigError::of(file, &fault))
+}
+
 impl ConfigError {
     /// One fault of a file as a whole.
     pub fn of(file: &Path, error: &dyn std::fmt::Display) -> Self {
