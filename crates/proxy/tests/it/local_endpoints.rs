@@ -162,6 +162,24 @@ fn a_tasks_own_conditions_hold_whatever_names_it() {
     });
 }
 
+/// The network of a compose file: the proxy has 169.254.170.2 in it, and the containers have other addresses.
+#[test]
+fn a_neighbour_of_its_network_is_answered_without_a_token() {
+    let both = Netns::new().and_then(|here| Ok((here, Netns::new()?)));
+    let Some((here, there)) = skip::unless("neighbour", both) else { return };
+    for netns in [&here, &there] {
+        netns.ip("address delete 169.254.170.2/32 dev lo").unwrap();
+    }
+    here.join("169.254.170.2/24", &there, "169.254.170.3/24").unwrap();
+    let dev = rig::dev().args("--local-endpoints --role").arg(role("web")).inside(&here).spawn();
+    dev.says("Try, after pasting");
+    there.enter(|| {
+        let answer = get(LINK_LOCAL.into(), "/role/web");
+        assert_eq!(answer.json()["RoleArn"], role("web"));
+        assert_eq!(get(LINK_LOCAL.into(), "/role/admin").status, 400);
+    });
+}
+
 /// A path of the local endpoints, or nearly one, with a role that is listed, nearly one, or not.
 fn path(rng: &mut Rng, listed: &[String]) -> String {
     let arn = match rng.u8(..6) {
