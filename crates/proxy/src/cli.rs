@@ -103,7 +103,8 @@ pub struct Serve {
 /// `taskcreds dev`
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  taskcreds dev\n  \
-                        taskcreds dev --role web=arn:aws:iam::111122223333:role/web --role db=arn:aws:iam::111122223333:role/db")]
+                        taskcreds dev --role web=arn:aws:iam::111122223333:role/web --role db=arn:aws:iam::111122223333:role/db\n  \
+                        taskcreds dev --local-endpoints --task-definition task-definition.json")]
 pub struct Dev {
     /// A role to serve, as NAME=ARN; any number of times (in the variable, separated by spaces). [default: one demo role]
     #[arg(long = "role", env = "TASKCREDS_ROLES", value_delimiter = ' ', value_parser = named_role)]
@@ -133,7 +134,8 @@ pub struct Dev {
 #[command(
     override_usage = "taskcreds exec [OPTIONS] -- CMD [ARGS]...",
     after_help = "Examples:\n  taskcreds exec --emulate -- aws sts get-caller-identity\n  \
-                  taskcreds exec --role arn:aws:iam::111122223333:role/web -- ./my-program --its-flag"
+                  taskcreds exec --role arn:aws:iam::111122223333:role/web -- ./my-program --its-flag\n  \
+                  taskcreds exec --emulate --task-definition task-definition.json --container app -- ./my-program"
 )]
 pub struct Exec {
     /// The role to run as; needed unless --emulate or --task-definition is given.

@@ -89,7 +89,12 @@ impl Endpoint {
         }
         let asked = match &self.local {
             None => guard::check(request, &self.hosts)?,
-            Some(local) => local.check(request, &self.hosts)?,
+            Some(local) => local.check(request, &self.hosts).inspect_err(|fault| {
+                // A role that is not listed: for the record.
+                if let Fault::Refused(version, _) = fault {
+                    seen.version = Some(*version);
+                }
+            })?,
         };
         let version = asked.version;
         seen.version = Some(version);

@@ -1,16 +1,12 @@
 //! `dev --local-endpoints`: who comes from amazon-ecs-local-container-endpoints finds its paths, and no role that is not listed.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that panics has failed"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::collections::BTreeSet;
 
 use fastrand::Rng;
 
+use crate::audit::{all_records, audited};
 use crate::http::{Answer, Connection, get, get_with_token, request};
 use crate::netns::Netns;
 use crate::rig::{self, Process, taskcreds};
@@ -178,6 +174,31 @@ fn a_neighbour_of_its_network_is_answered_without_a_token() {
         assert_eq!(answer.json()["RoleArn"], role("web"));
         assert_eq!(get(LINK_LOCAL.into(), "/role/admin").status, 400);
     });
+}
+
+#[test]
+fn the_audit_log_tells_which_path_was_asked_listed_or_not() {
+    let (_folder, file, _, settings) = audited();
+    let config = Config::with(&format!("[audit]\n{settings}"), &[Task::with_token("web")]);
+    let token = config.tasks[0].token.clone().unwrap();
+    let dev = rig::dev_with(config).args("--local-endpoints --listen 127.0.0.1:0").spawn();
+    let address = dev.address();
+    rig::until("there is a session", || get_with_token(address, "/role/web", &token).status == 200);
+    for path in ["/role/admin", "/role-arn/admin", "/creds"] {
+        get_with_token(address, path, &token);
+    }
+    dev.end();
+    let answers = all_records(&file).into_iter().filter(|record| record["event"] == "answer");
+    let answers = answers.map(|it| format!("{} {} {}", it["path"], it["status"], it["roleArn"]));
+    let answers: BTreeSet<_> = answers.collect();
+    for answer in [
+        format!("\"/role\" 200 \"{}\"", role("web")),
+        "\"/role\" 400 null".to_owned(),
+        "\"/role-arn\" 400 null".to_owned(),
+        format!("\"/creds\" 200 \"{}\"", role("web")),
+    ] {
+        assert!(answers.contains(&answer), "{answer} is not in {answers:?}");
+    }
 }
 
 /// A path of the local endpoints, or nearly one, with a role that is listed, nearly one, or not.

@@ -1,6 +1,6 @@
 //! `--task-definition`: `exec` and `dev` run what ECS would run, with its role, its family and its containers' environment.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt;
