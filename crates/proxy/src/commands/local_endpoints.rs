@@ -110,9 +110,10 @@ pub(super) fn say_paths(local: &LocalEndpoints, addresses: &[SocketAddr]) {
         );
     } else {
         say(
-            "# AWS_CONTAINER_CREDENTIALS_RELATIVE_URI leads to 169.254.170.2:80, where nothing listens: add the address before the start",
+            "# AWS_CONTAINER_CREDENTIALS_RELATIVE_URI leads to 169.254.170.2:80, where this does not listen: add the address before",
         );
-        say("# (ip address add 169.254.170.2/32 dev lo). On loopback a path is asked with its role's token.");
+        say("# the start (ip address add 169.254.170.2/32 dev lo), or redirect it here.");
+        say("# On loopback a path is asked with its role's token.");
     }
 }
 

@@ -93,7 +93,7 @@ fn on_loopback_a_path_is_worth_what_the_id_is_worth_and_needs_the_same_token() {
     let dev = rig::dev().args("--local-endpoints --listen 127.0.0.1:0").spawn();
     let (address, (said, tasks)) = (dev.address(), ready(&dev));
     let (id, token) = &tasks[0];
-    assert!(said.contains("169.254.170.2:80, where nothing listens"), "{said}");
+    assert!(said.contains("169.254.170.2:80, where this does not listen"), "{said}");
     // The first answer may be a 503, while the session is loaded.
     let by_id = || get_with_token(address, &format!("/v2/credentials/{id}"), token);
     rig::until("there is a session", || by_id().status == 200);
@@ -173,6 +173,22 @@ fn a_neighbour_of_its_network_is_answered_without_a_token() {
         let answer = get(LINK_LOCAL.into(), "/role/web");
         assert_eq!(answer.json()["RoleArn"], role("web"));
         assert_eq!(get(LINK_LOCAL.into(), "/role/admin").status, 400);
+    });
+}
+
+/// Option 2 of its documentation: a rule that leads from 169.254.170.2:80 to a port of loopback.
+#[test]
+fn where_a_rule_redirects_the_address_it_is_answered_without_a_token_too() {
+    let Some(netns) = skip::unless("redirected", Netns::new()) else { return };
+    let rule = "-t nat -A OUTPUT -d 169.254.170.2 -p tcp --dport 80 -j REDIRECT --to-ports 51679";
+    let set = netns.command("iptables").args(rule.split(' ')).output().map_err(|error| error.to_string());
+    let set = set.and_then(|out| if out.status.success() { Ok(()) } else { Err(format!("iptables: {}", out.status)) });
+    let Some(()) = skip::unless("redirected", set) else { return };
+    let dev = rig::dev().args("--local-endpoints --listen 127.0.0.1:51679").inside(&netns).spawn();
+    dev.says("Try, after pasting");
+    netns.enter(|| {
+        assert_eq!(get(LINK_LOCAL.into(), "/role/demo").json()["RoleArn"], role("demo"));
+        assert_eq!(get(([127, 0, 0, 1], 51_679).into(), "/role/demo").status, 401);
     });
 }
 
