@@ -63,6 +63,7 @@ impl Warm {
             metrics: Arc::default(),
             audit: None,
             refuse_misrouted: true,
+            local: None,
         };
         let mut warm = Self { endpoint, requests: Vec::new(), asked: Vec::new(), tasks: Vec::new() };
         for number in 0..tasks {

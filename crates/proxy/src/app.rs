@@ -181,8 +181,8 @@ impl Proxy {
             }
             None => None,
         };
-        let endpoint =
-            Arc::new(Endpoint { registry, sessions, hosts, metrics, audit, refuse_misrouted: config.refuse_misrouted });
+        let (refuse_misrouted, local) = (config.refuse_misrouted, config.local_endpoints);
+        let endpoint = Arc::new(Endpoint { registry, sessions, hosts, metrics, audit, refuse_misrouted, local });
         Ok(Self {
             endpoint,
             listeners,

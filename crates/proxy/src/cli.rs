@@ -1,6 +1,8 @@
 //! The command line. Every setting of a proxy has an environment variable beside its flag; a flag comes before its variable, both
 //! before the file. What names the object of one call, as of `task` and `audit`, is a flag only.
 
+pub mod local;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -101,7 +103,8 @@ pub struct Serve {
 /// `taskcreds dev`
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  taskcreds dev\n  \
-                        taskcreds dev --role web=arn:aws:iam::111122223333:role/web --role db=arn:aws:iam::111122223333:role/db")]
+                        taskcreds dev --role web=arn:aws:iam::111122223333:role/web --role db=arn:aws:iam::111122223333:role/db\n  \
+                        taskcreds dev --local-endpoints --task-definition task-definition.json")]
 pub struct Dev {
     /// A role to serve, as NAME=ARN; any number of times (in the variable, separated by spaces). [default: one demo role]
     #[arg(long = "role", env = "TASKCREDS_ROLES", value_delimiter = ' ', value_parser = named_role)]
@@ -118,6 +121,12 @@ pub struct Dev {
     /// Where to listen.
     #[command(flatten)]
     pub listen: Listen,
+    /// A task definition to serve.
+    #[command(flatten)]
+    pub definition: local::Definition,
+    /// The paths that name a role.
+    #[command(flatten)]
+    pub local: local::LocalEndpoints,
 }
 
 /// `taskcreds exec`
@@ -125,10 +134,11 @@ pub struct Dev {
 #[command(
     override_usage = "taskcreds exec [OPTIONS] -- CMD [ARGS]...",
     after_help = "Examples:\n  taskcreds exec --emulate -- aws sts get-caller-identity\n  \
-                  taskcreds exec --role arn:aws:iam::111122223333:role/web -- ./my-program --its-flag"
+                  taskcreds exec --role arn:aws:iam::111122223333:role/web -- ./my-program --its-flag\n  \
+                  taskcreds exec --emulate --task-definition task-definition.json --container app -- ./my-program"
 )]
 pub struct Exec {
-    /// The role to run as; needed unless --emulate is given.
+    /// The role to run as; needed unless --emulate or --task-definition is given.
     #[arg(long, env = "TASKCREDS_ROLE")]
     pub role: Option<RoleArn>,
     /// Use the embedded STS: no AWS account needed. CMD gets its address as AWS_ENDPOINT_URL_STS.
@@ -137,6 +147,9 @@ pub struct Exec {
     /// Whether the session carries session tags, for which the role must allow sts:TagSession.
     #[arg(long, env = "TASKCREDS_SESSION_TAGS", value_enum, default_value_t)]
     pub session_tags: SessionTagging,
+    /// A task definition in place of a role, and which of its containers CMD is.
+    #[command(flatten)]
+    pub container: local::ContainerOfDefinition,
     /// The command to run and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<OsString>,

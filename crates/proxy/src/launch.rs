@@ -44,6 +44,10 @@ const OUTRANKING: [&str; 18] = [
 const AGAINST_EMULATOR: [&str; 3] =
     ["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"];
 const NO_PROXY: &str = "127.0.0.1,localhost,169.254.170.2,169.254.170.23";
+/// Where a program is. Python reads the second, everybody else the first.
+pub(crate) const REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+const TOKEN: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN";
+const TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
 /// Settings of a profile that give credentials.
 const CREDENTIAL_SETTINGS: [&str; 8] = [
     "aws_access_key_id",
@@ -56,12 +60,29 @@ const CREDENTIAL_SETTINGS: [&str; 8] = [
     "web_identity_token_file",
 ];
 
+/// Whether a variable is one of those that lead to the container endpoint.
+#[must_use]
+pub fn leads_to_credentials(variable: &str) -> bool {
+    [RELATIVE, FULL, TOKEN, TOKEN_FILE].contains(&variable)
+}
+
+/// Whether a variable comes before the container endpoint in the SDKs' chains.
+#[must_use]
+pub fn outranks(variable: &str) -> bool {
+    OUTRANKING.contains(&variable)
+}
+
 /// One program's way to its credentials.
 pub struct Launch {
+    /// None: a task without a role has no credentials, and nobody else's either.
+    credentials: Option<Credentials>,
+    surroundings: Surroundings,
+}
+
+struct Credentials {
     uri: (&'static str, String),
     token: Token,
     token_file: PathBuf,
-    surroundings: Surroundings,
 }
 
 /// What else a program must know, whichever task it is.
@@ -112,15 +133,24 @@ impl Launch {
         options.open(&token_file).and_then(|mut file| file.write_all(token.expose().as_bytes())).map_err(|error| {
             Failure::software(&format!("cannot write the token to {}", token_file.display()), error)
         })?;
-        Ok(Self { uri: uri(listening, id), token, token_file, surroundings })
+        Ok(Self { credentials: Some(Credentials { uri: uri(listening, id), token, token_file }), surroundings })
+    }
+
+    /// What a program gets that has no role.
+    #[must_use]
+    pub fn without_credentials(surroundings: Surroundings) -> Self {
+        Self { credentials: None, surroundings }
     }
 
     /// The variables to set, given those that are set already.
     #[must_use]
     pub fn set(&self, environment: &HashMap<String, String>) -> Vec<(&'static str, String)> {
-        let mut set = vec![self.uri.clone()];
-        set.push(("AWS_CONTAINER_AUTHORIZATION_TOKEN", self.token.expose().to_owned()));
-        set.push(("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", self.token_file.display().to_string()));
+        let mut set = Vec::new();
+        if let Some(credentials) = &self.credentials {
+            set.push(credentials.uri.clone());
+            set.push((TOKEN, credentials.token.expose().to_owned()));
+            set.push((TOKEN_FILE, credentials.token_file.display().to_string()));
+        }
         let given = |name: &str| environment.get(name).filter(|value| !value.is_empty());
         for name in ["NO_PROXY", "no_proxy"] {
             let already = given(name).or_else(|| given("NO_PROXY")).or_else(|| given("no_proxy"));
@@ -132,9 +162,7 @@ impl Launch {
             set.push((name, exempt));
         }
         if let Some(region) = &self.surroundings.region {
-            // Python reads the second, everybody else the first.
-            set.push(("AWS_REGION", region.clone()));
-            set.push(("AWS_DEFAULT_REGION", region.clone()));
+            set.extend(REGIONS.map(|name| (name, region.clone())));
         }
         if let Some(endpoint) = &self.surroundings.embedded_sts {
             set.push(("AWS_ENDPOINT_URL_STS", endpoint.clone()));
@@ -145,9 +173,9 @@ impl Launch {
     /// The variables to remove.
     #[must_use]
     pub fn removed(&self) -> Vec<&'static str> {
-        let own = self.uri.0;
+        let own = self.credentials.as_ref().map(|credentials| credentials.uri.0);
         let emulator = self.surroundings.embedded_sts.iter().flat_map(|_| AGAINST_EMULATOR);
-        OUTRANKING.into_iter().filter(|name| *name != own).chain(emulator).collect()
+        OUTRANKING.into_iter().filter(|name| Some(*name) != own).chain(emulator).collect()
     }
 }
 

@@ -20,4 +20,5 @@ pub mod metrics;
 pub mod stamp;
 #[cfg(target_os = "linux")]
 mod sys;
+pub mod task_definition;
 pub mod telemetry;

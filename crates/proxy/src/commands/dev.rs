@@ -4,11 +4,15 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use taskcreds_core::{CredentialsId, NewTask, Token};
+use taskcreds_core::{CredentialsId, NewTask, RoleKind, Token};
 use tokio_util::sync::CancellationToken;
 
+use super::definition::{self, Defined};
 use super::signals::Signals;
-use super::{config_failure, embedded, own_task, run_until_asked_to_stop, say, say_listening, warn_of_another_sts};
+use super::{
+    config_failure, embedded, local_endpoints, own_task, run_until_asked_to_stop, say, say_listening,
+    warn_of_another_sts,
+};
 use crate::app::Proxy;
 use crate::aws::{Base, own_region_name};
 use crate::cli;
@@ -16,13 +20,16 @@ use crate::config::Config;
 use crate::failure::{Exit, Failure};
 use crate::handover::Sockets;
 use crate::http::is_local;
+use crate::http::local_endpoints::LocalEndpoints;
 use crate::launch::{self, Launch, Surroundings, default_profiles};
+use crate::task_definition::Container;
 
-/// What is printed for one task.
+/// What is printed for one task, or for one container of it.
 struct Shown {
     heading: String,
     id: CredentialsId,
     token: Token,
+    container: Option<Container>,
 }
 
 pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) -> Result<ExitCode, Failure> {
@@ -38,12 +45,32 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
     if !flags.listen.listen.is_empty() {
         config.listen = flags.listen.listen;
     }
+    if flags.local.local_endpoints {
+        let settings = local_endpoints::Settings::read(environment)?;
+        if config.listen.is_empty() {
+            config.listen = settings.listen();
+        } else {
+            settings.warn_of_another_place();
+        }
+    }
     if let Some(address) = config.listen.iter().find(|address| !is_local(address.ip())) {
         let message = format!("dev listens on loopback and 169.254.170.2 only, not on {address}; use serve");
         return Err(Failure::new(Exit::Usage, message));
     }
     for (name, role_arn) in flags.roles {
         config.tasks.push(own_task::for_this_run(&name, role_arn, region.as_deref(), flags.session_tags)?);
+    }
+    let defined = Defined::read(&flags.definition, !flags.aws, region.as_deref(), flags.session_tags)?;
+    if let Some(defined) = &defined {
+        config.tasks.extend(defined.tasks()?);
+        if config.tasks.is_empty() {
+            let message = format!(
+                "{} has no taskRoleArn and no executionRoleArn: its containers get no credentials, and there is nothing to serve; \
+                 give a role with --overrides '{{\"taskRoleArn\": \"…\"}}'",
+                defined.name()
+            );
+            return Err(Failure::new(Exit::Usage, message));
+        }
     }
     if config.tasks.is_empty() && flags.aws {
         let message = "which role? Give --role NAME=ARN of your account with --aws, or --config FILE";
@@ -57,7 +84,11 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
             flags.session_tags,
         )?);
     }
-    let shown: Vec<Shown> = config.tasks.iter_mut().map(show).collect();
+    let shown: Vec<Shown> = config.tasks.iter_mut().flat_map(|task| show(task, defined.as_ref())).collect();
+    if flags.local.local_endpoints {
+        let local = LocalEndpoints::new(&config.tasks, flags.local.creds_role.as_deref());
+        config.local_endpoints = Some(local.map_err(|why| Failure::new(Exit::Usage, format!("--creds-role {why}")))?);
+    }
     let account = config.tasks.first().map_or("111122223333", |task| task.spec.role_arn.account()).to_owned();
     let stop_sts = CancellationToken::new();
     let (base, surroundings) = if flags.aws {
@@ -72,10 +103,16 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
     let addresses = proxy.addresses();
     let folder = launch::private_folder()?;
     say_listening(&addresses);
+    if let Some(defined) = &defined {
+        say_of_definition(defined);
+    }
     for (number, task) in shown.iter().enumerate() {
         let file = format!("token-{number}");
         let launch = Launch::new(&addresses, &task.id, task.token.clone(), folder.path(), &file, surroundings.clone())?;
         say_lines(task, &launch, &addresses, environment);
+    }
+    if let Some(local) = &proxy.endpoint().local {
+        local_endpoints::say_paths(local, &addresses);
     }
     say_where_sessions_come_from(&surroundings);
     run_until_asked_to_stop(proxy, signals).await;
@@ -83,16 +120,51 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(task: &mut NewTask) -> Shown {
+/// A task as it is shown: once, and the task role of a definition once for each of its containers, which share it.
+fn show(task: &mut NewTask, defined: Option<&Defined>) -> Vec<Shown> {
     let token = own_task::token_of(task);
     let family =
         task.spec.tags.iter().find(|tag| tag.key() == "ecs-task-family").map(|tag| format!("{}: ", tag.value()));
-    let heading = format!("{}{} {} of {}", family.unwrap_or_default(), task.role_kind, task.spec.role_arn, task.arn);
-    Shown { heading, id: task.id.clone(), token }
+    let what = format!("{} {} of {}", task.role_kind, task.spec.role_arn, task.arn);
+    let shown = |heading: String, container| Shown { heading, id: task.id.clone(), token: token.clone(), container };
+    match defined.filter(|defined| defined.is_of(&task.arn)) {
+        Some(defined) if task.role_kind == RoleKind::Task => {
+            let containers = defined.definition.containers.iter();
+            let heading = |container: &Container| format!("{}, container {}: {what}", defined.name(), container.name);
+            containers.map(|container| shown(heading(container), Some(container.clone()))).collect()
+        }
+        Some(defined) => {
+            vec![shown(format!("{}, for its agent and not for its containers: {what}", defined.name()), None)]
+        }
+        None => vec![shown(format!("{}{what}", family.unwrap_or_default()), None)],
+    }
+}
+
+/// What a reader of the lines would miss.
+fn say_of_definition(defined: &Defined) {
+    let containers = &defined.definition.containers;
+    if defined.definition.task_role.is_none() {
+        let names: Vec<_> = containers.iter().map(|container| container.name.as_str()).collect();
+        say(format!(
+            "\n# {} has no taskRoleArn: its containers get no credentials, as in ECS: {}",
+            defined.name(),
+            names.join(", ")
+        ));
+    }
+    for missing in containers.iter().flat_map(|container| definition::missing(container, |_| "")) {
+        tracing::warn!("{missing}");
+    }
 }
 
 fn say_lines(task: &Shown, launch: &Launch, addresses: &[SocketAddr], environment: &HashMap<String, String>) {
-    let set = launch.set(environment);
+    let set: Vec<(String, String)> = match &task.container {
+        None => launch.set(environment).into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        Some(container) => {
+            let (set, warnings) = definition::environment(container, launch, environment);
+            warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            set
+        }
+    };
     let removed = launch.removed();
     let hidden = default_profiles(environment);
     say(format!("\n# {}", task.heading));
@@ -108,6 +180,10 @@ fn say_lines(task: &Shown, launch: &Launch, addresses: &[SocketAddr], environmen
     say("# sh:");
     say(format!("unset {}", removed.join(" ")));
     for (name, value) in &set {
+        if !is_identifier(name) {
+            say(format!("# {name:?} is no name of a variable for sh"));
+            continue;
+        }
         say(format!("export {name}={}", sh(value)));
     }
     for (variable, _) in &hidden {
@@ -116,7 +192,7 @@ fn say_lines(task: &Shown, launch: &Launch, addresses: &[SocketAddr], environmen
     say("# PowerShell:");
     let drives: Vec<_> = removed.iter().map(|name| format!("Env:{name}")).collect();
     say(format!("Remove-Item -ErrorAction SilentlyContinue {}", drives.join(", ")));
-    for (name, value) in &set {
+    for (name, value) in set.iter().filter(|(name, _)| is_identifier(name)) {
         say(format!("$env:{name} = '{}'", value.replace('\'', "''")));
     }
     for (variable, _) in &hidden {
@@ -126,8 +202,15 @@ fn say_lines(task: &Shown, launch: &Launch, addresses: &[SocketAddr], environmen
     say("    network_mode: host");
     say("    environment:");
     for (name, value) in set.iter().filter(|(name, _)| *name != "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") {
-        say(format!("      {name}: {}", serde_json::json!(value)));
+        let name = if is_identifier(name) { name.clone() } else { serde_json::json!(name).to_string() };
+        // Compose replaces what follows a single dollar sign.
+        say(format!("      {name}: {}", serde_json::json!(value.replace('$', "$$"))));
     }
+}
+
+/// Whether a shell takes this as the name of a variable.
+fn is_identifier(name: &str) -> bool {
+    name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !name.starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// Quotes a value for sh, where it needs it.

@@ -10,11 +10,12 @@ use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskcreds_core::{FailureKind, SessionError};
+use taskcreds_core::{FailureKind, NewTask, SessionError};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::definition::{self, Defined};
 use super::signals::{self, Signals};
 use super::{embedded, own_task, warn_of_another_sts};
 use crate::app::Proxy;
@@ -25,6 +26,7 @@ use crate::failure::{Exit, Failure};
 use crate::handover::Sockets;
 use crate::http::credentials::Endpoint;
 use crate::launch::{self, Launch, Surroundings, default_profiles};
+use crate::task_definition::Container;
 
 /// How long the first session may take: a slow source of base credentials, and a second try at STS.
 const FIRST_SESSION: Duration = Duration::from_secs(20);
@@ -32,18 +34,8 @@ const FIRST_SESSION: Duration = Duration::from_secs(20);
 pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
     let region = own_region_name().await;
-    let role_arn = match flags.role {
-        Some(role_arn) => role_arn,
-        None if flags.emulate => own_task::demo_role()?,
-        None => {
-            let message =
-                "which role? Give --role ARN to run with a role of your AWS account, or --emulate to need no account";
-            return Err(Failure::new(Exit::Usage, message));
-        }
-    };
-    let account = role_arn.account().to_owned();
-    let mut task = own_task::for_this_run("exec", role_arn, region.as_deref(), flags.session_tags)?;
-    let (id, token) = (task.id.clone(), own_task::token_of(&mut task));
+    let Program { mut task, account, container, region } = Program::of(&flags, region)?;
+    let secrets = task.as_mut().map(|task| (task.id.clone(), own_task::token_of(task)));
     let stop = CancellationToken::new();
     let (base, surroundings) = if flags.emulate {
         let (base, endpoint) = embedded::start(&account, stop.clone()).await?;
@@ -54,8 +46,8 @@ pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>)
         (Base::Chain, Surroundings { region, embedded_sts: None })
     };
     let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-    let proxy =
-        Proxy::start(Config { listen, tasks: vec![task], ..Config::default() }, base, environment, Sockets::default())?;
+    let config = Config { listen, tasks: task.into_iter().collect(), ..Config::default() };
+    let proxy = Proxy::start(config, base, environment, Sockets::default())?;
     let (addresses, endpoint) = (proxy.addresses(), Arc::clone(proxy.endpoint()));
     let running = tokio::spawn(proxy.run(stop.clone()));
     tokio::select! {
@@ -64,9 +56,12 @@ pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>)
     }
 
     let folder = launch::private_folder()?;
-    let launch = Launch::new(&addresses, &id, token, folder.path(), "token", surroundings)?;
+    let launch = match secrets {
+        Some((id, token)) => Launch::new(&addresses, &id, token, folder.path(), "token", surroundings)?,
+        None => Launch::without_credentials(surroundings),
+    };
     let hidden = hide_default_profiles(environment, folder.path())?;
-    let child = start(&flags.command, &launch, &hidden, environment)?;
+    let child = start(&flags.command, &launch, container.as_ref(), &hidden, environment)?;
     let status = wait(child, &mut signals).await;
     stop.cancel();
     let _ = running.await;
@@ -75,6 +70,49 @@ pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>)
         tracing::warn!(%error, "the folder with the token could not be removed");
     }
     status.map(exit_code).map_err(|error| Failure::software("cannot wait for the command", error))
+}
+
+/// What CMD runs as.
+struct Program {
+    /// None: the role of a definition that has none.
+    task: Option<NewTask>,
+    account: String,
+    container: Option<Container>,
+    region: Option<String>,
+}
+
+impl Program {
+    fn of(flags: &cli::Exec, region: Option<String>) -> Result<Self, Failure> {
+        let usage = |message: &str| Failure::new(Exit::Usage, message);
+        let definition = &flags.container.definition;
+        let defined = Defined::read(definition, flags.emulate, region.as_deref(), flags.session_tags)?;
+        let role_arn = match (&flags.role, defined) {
+            (Some(_), Some(_)) => {
+                let message = "--role and --task-definition are both given: keep one; --overrides has another role for the definition";
+                return Err(usage(message));
+            }
+            (None, Some(defined)) => return Self::of_definition(&defined, flags, region),
+            (Some(role_arn), None) => role_arn.clone(),
+            (None, None) if flags.emulate => own_task::demo_role()?,
+            (None, None) => {
+                let message = "which role? Give --role ARN or --task-definition FILE to run with a role of your AWS account, or \
+                               --emulate to need no account";
+                return Err(usage(message));
+            }
+        };
+        let account = role_arn.account().to_owned();
+        let task = own_task::for_this_run("exec", role_arn, region.as_deref(), flags.session_tags)?;
+        Ok(Self { task: Some(task), account, container: None, region })
+    }
+
+    fn of_definition(defined: &Defined, flags: &cli::Exec, region: Option<String>) -> Result<Self, Failure> {
+        let (container, task) = (defined.container(&flags.container)?, defined.task_role()?);
+        if task.is_none() {
+            tracing::warn!("{} has no taskRoleArn: the command gets no credentials, as in ECS", defined.name());
+        }
+        let (account, region) = (defined.account().to_owned(), region.or_else(|| defined.region()));
+        Ok(Self { task, account, container: Some(container.clone()), region })
+    }
 }
 
 /// Waits for the session of the one task.
@@ -139,6 +177,7 @@ fn hide_default_profiles(
 fn start(
     command: &[OsString],
     launch: &Launch,
+    container: Option<&Container>,
     hidden: &[(&'static str, PathBuf)],
     environment: &HashMap<String, String>,
 ) -> Result<Child, Failure> {
@@ -150,7 +189,18 @@ fn start(
     for name in launch.removed() {
         child.env_remove(name);
     }
-    child.envs(launch.set(environment));
+    match container {
+        None => drop(child.envs(launch.set(environment))),
+        Some(container) => {
+            let is_set = |name: &str| environment.get(name).is_some();
+            let stands_in = |name: &str| if is_set(name) { " (yours is passed on)" } else { " (not set)" };
+            let (set, warnings) = definition::environment(container, launch, environment);
+            for told in definition::missing(container, stands_in).iter().chain(&warnings) {
+                tracing::warn!("{told}");
+            }
+            child.envs(set);
+        }
+    }
     child.envs(hidden.iter().map(|(variable, file)| (variable, file)));
     child.spawn().map_err(|error| {
         let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::NotFound } else { Exit::NotExecutable };

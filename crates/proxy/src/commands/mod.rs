@@ -2,10 +2,12 @@
 
 mod audit;
 mod check;
+mod definition;
 mod dev;
 mod embedded;
 mod exec;
 mod healthcheck;
+mod local_endpoints;
 mod own_task;
 mod serve;
 mod signals;

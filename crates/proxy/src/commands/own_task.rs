@@ -7,7 +7,10 @@ use taskcreds_core::{
 use crate::cli::SessionTagging;
 use crate::failure::Failure;
 
-/// The role of who names none. The account is the one that AWS's own documentation uses.
+/// The account of who has none: the one that AWS's own documentation uses.
+pub(super) const DEMO_ACCOUNT: &str = "111122223333";
+
+/// The role of who names none.
 const DEMO_ROLE: &str = "arn:aws:iam::111122223333:role/demo";
 
 /// The region of whom nobody has told one.
@@ -18,6 +21,18 @@ pub(super) fn demo_role() -> Result<RoleArn, Failure> {
     RoleArn::new(DEMO_ROLE).map_err(|invalid| Failure::software("the demo role", invalid))
 }
 
+/// The partition that a role is of.
+pub(super) fn partition(role: &RoleArn) -> &str {
+    role.as_str().split(':').nth(1).unwrap_or("aws")
+}
+
+/// The ARN of a new task in the cluster `dev`.
+pub(super) fn arn(partition: &str, region: &str, account: &str) -> Result<TaskArn, Failure> {
+    let task_id = uuid::Uuid::new_v4().simple();
+    let arn = format!("arn:{partition}:ecs:{region}:{account}:task/dev/{task_id}");
+    TaskArn::new(arn).map_err(invalid)
+}
+
 /// A task in the cluster `dev` of the role's account.
 pub(super) fn for_this_run(
     family: &str,
@@ -25,12 +40,18 @@ pub(super) fn for_this_run(
     region: Option<&str>,
     tags: SessionTagging,
 ) -> Result<NewTask, Failure> {
-    let invalid = |invalid| Failure::software("the task of this run", invalid);
-    let partition = role_arn.as_str().split(':').nth(1).unwrap_or("aws");
-    let task_id = uuid::Uuid::new_v4().simple();
-    let region = region.unwrap_or(DEFAULT_REGION);
-    let arn = format!("arn:{partition}:ecs:{region}:{}:task/dev/{task_id}", role_arn.account());
-    let arn = TaskArn::new(arn).map_err(invalid)?;
+    let arn = arn(partition(&role_arn), region.unwrap_or(DEFAULT_REGION), role_arn.account())?;
+    of_arn(arn, RoleKind::Task, family, role_arn, tags)
+}
+
+/// One role of a task.
+pub(super) fn of_arn(
+    arn: TaskArn,
+    role_kind: RoleKind,
+    family: &str,
+    role_arn: RoleArn,
+    tags: SessionTagging,
+) -> Result<NewTask, Failure> {
     let names = TaskNames { family: Some(family.to_owned()), service: None };
     let tags = match tags {
         SessionTagging::Required => SessionTags::new(names.tags(&arn).map_err(invalid)?.0).map_err(invalid)?,
@@ -39,12 +60,16 @@ pub(super) fn for_this_run(
     Ok(NewTask {
         spec: SessionSpec { tags, ..SessionSpec::new(role_arn, &arn) },
         arn,
-        role_kind: RoleKind::Task,
+        role_kind,
         id: CredentialsId::random(),
         tokens: vec![Token::random()],
         token_rule: TokenRule::Loopback,
         origins: Vec::new(),
     })
+}
+
+fn invalid(invalid: taskcreds_core::Invalid) -> Failure {
+    Failure::software("the task of this run", invalid)
 }
 
 /// The task's present token. On a laptop every task has one: who has none gets a random one.

@@ -133,6 +133,7 @@ impl Fixed {
             audit,
             tasks: _,
             made_ids: _,
+            local_endpoints: _,
             warnings: _,
         } = config;
         Self(vec![

@@ -15,6 +15,8 @@ use std::path::Path;
 
 use taskcreds_core::{BudgetLimits, CredentialsId, NewTask, RoleKind, TaskArn};
 
+use crate::http::local_endpoints::LocalEndpoints;
+
 pub use admin::{Admin, Rule};
 pub use pattern::Pattern;
 pub use section::Fault;
@@ -56,6 +58,8 @@ pub struct Config {
     pub tasks: Vec<NewTask>,
     /// Ids that the file does not give and that were made here.
     pub made_ids: Vec<MadeId>,
+    /// Paths that name a role: never the file's to turn on, only a flag's of `dev`.
+    pub local_endpoints: Option<LocalEndpoints>,
     /// What works but deserves attention.
     pub warnings: Vec<String>,
 }
@@ -75,6 +79,7 @@ impl Default for Config {
             audit: None,
             tasks: Vec::new(),
             made_ids: Vec::new(),
+            local_endpoints: None,
             warnings: Vec::new(),
         }
     }
@@ -187,6 +192,14 @@ impl Config {
         }
         new
     }
+}
+
+/// The text of another file that decides who gets which role.
+///
+/// # Errors
+/// It cannot be read, or others could have written it.
+pub fn read_trusted(file: &Path) -> Result<String, ConfigError> {
+    file::read(file).map(|read| read.text).map_err(|fault| ConfigError::of(file, &fault))
 }
 
 impl ConfigError {

@@ -13,6 +13,7 @@ use taskcreds_core::{IdDigest, Refusal, Registry, Session, SessionCache, Session
 
 use super::error::{Fault, Version};
 use super::guard::{self, AllowedHosts};
+use super::local_endpoints::LocalEndpoints;
 use super::wire;
 use super::{Answer, Connected};
 use crate::audit::Audit;
@@ -33,6 +34,8 @@ pub struct Endpoint {
     pub audit: Option<Arc<Audit>>,
     /// Whether connections are refused that were made to loopback from elsewhere.
     pub refuse_misrouted: bool,
+    /// Paths that name a listed role, of `dev` where it is asked for them.
+    pub local: Option<LocalEndpoints>,
 }
 
 /// What has come out of a request on its way: for the record.
@@ -84,7 +87,15 @@ impl Endpoint {
                 "this address of loopback was asked from another machine: net.ipv4.conf.*.route_localnet lets it in";
             return Err(Fault::Forbidden(rule.into()));
         }
-        let asked = guard::check(request, &self.hosts)?;
+        let asked = match &self.local {
+            None => guard::check(request, &self.hosts)?,
+            Some(local) => local.check(request, &self.hosts).inspect_err(|fault| {
+                // A role that is not listed: for the record.
+                if let Fault::Refused(version, _) = fault {
+                    seen.version = Some(*version);
+                }
+            })?,
+        };
         let version = asked.version;
         seen.version = Some(version);
         let authenticated = self.registry.authenticate(asked.id, asked.token, connected.asker());
@@ -180,6 +191,7 @@ mod tests {
             metrics: Arc::default(),
             audit: Some(Arc::clone(&audit)),
             refuse_misrouted: true,
+            local: None,
         });
         let request = http::Request::get(path).header("host", "127.0.0.1").body(()).unwrap().into_parts().0;
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 4711));

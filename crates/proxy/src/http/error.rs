@@ -11,13 +11,19 @@ use http_body_util::Full;
 use serde::Serialize;
 use taskcreds_core::{Refusal, SessionError};
 
-/// The version of the request's URI, which its messages begin with.
+/// The form of the request's URI, which its messages begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// `/v1/credentials?id=ID`
     V1,
     /// `/v2/credentials/ID`
     V2,
+    /// `/creds`, of the local endpoints.
+    Creds,
+    /// `/role/NAME`, of the local endpoints.
+    Role,
+    /// `/role-arn/ARN`, of the local endpoints.
+    RoleArn,
 }
 
 impl Version {
@@ -25,6 +31,19 @@ impl Version {
         match self {
             Self::V1 => "CredentialsV1Request",
             Self::V2 => "CredentialsV2Request",
+            Self::Creds => "CredsRequest",
+            Self::Role => "RoleRequest",
+            Self::RoleArn => "RoleArnRequest",
+        }
+    }
+
+    /// What to do where there is nothing under what was asked for. The same whether it is unknown or not for whoever asks.
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::V1 | Self::V2 | Self::Creds => "",
+            Self::Role | Self::RoleArn => {
+                ": roles that are listed are served and no others; list it with --role NAME=ARN"
+            }
         }
     }
 
@@ -34,6 +53,9 @@ impl Version {
         match self {
             Self::V1 => "/v1/credentials",
             Self::V2 => "/v2/credentials",
+            Self::Creds => "/creds",
+            Self::Role => "/role",
+            Self::RoleArn => "/role-arn",
         }
     }
 }
@@ -49,6 +71,8 @@ pub enum Fault {
     Method,
     /// A path that is none of the endpoint's.
     Path,
+    /// The same where the local endpoints are: what is there, or why this is not.
+    NotServed(&'static str),
     /// No credentials id in the request.
     NoId(Version),
     /// The registry has no such task, or the token is not the task's.
@@ -74,6 +98,7 @@ impl Fault {
                 "NotFound",
                 "credentials are at /v2/credentials/ID and /v1/credentials?id=ID".into(),
             ),
+            Self::NotServed(what) => (StatusCode::NOT_FOUND, "NotFound", Cow::Borrowed(what)),
             Self::NoId(version) => (
                 StatusCode::BAD_REQUEST,
                 "NoIdInRequest",
@@ -84,7 +109,7 @@ impl Fault {
             | Self::Session(version, SessionError::Revoked) => (
                 StatusCode::BAD_REQUEST,
                 "InvalidIdInRequest",
-                format!("{}: Credentials not found", version.request()).into(),
+                format!("{}: Credentials not found{}", version.request(), version.remedy()).into(),
             ),
             Self::Refused(version, Refusal::TokenMissing) => (
                 StatusCode::UNAUTHORIZED,
@@ -213,7 +238,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_fault_has_its_status_code_and_message() {
-        use Version::{V1, V2};
+        use Version::{Creds, Role, RoleArn, V1, V2};
         let down = SessionError::NotReady(Some(failure(FailureKind::Unavailable)));
         let table = [
             (Fault::NoId(V2), 400, "NoIdInRequest", "CredentialsV2Request: No Credential ID in the request"),
@@ -230,6 +255,19 @@ mod tests {
                 "InvalidIdInRequest",
                 "CredentialsV2Request: Credentials not found",
             ),
+            (
+                Fault::Refused(Role, Refusal::Unknown),
+                400,
+                "InvalidIdInRequest",
+                "RoleRequest: Credentials not found: roles that are listed",
+            ),
+            (
+                Fault::Refused(RoleArn, Refusal::WrongSource),
+                400,
+                "InvalidIdInRequest",
+                "RoleArnRequest: Credentials not found: roles that are listed",
+            ),
+            (Fault::Refused(Creds, Refusal::TokenMissing), 401, "Unauthorized", "CredsRequest: "),
             (
                 Fault::Session(V1, SessionError::Revoked),
                 400,
@@ -253,6 +291,7 @@ mod tests {
             (Fault::Forbidden("rule".into()), 403, "AccessDenied", "rule"),
             (Fault::Malformed("what"), 400, "InvalidRequest", "what"),
             (Fault::Path, 404, "NotFound", ""),
+            (Fault::NotServed("not here"), 404, "NotFound", "not here"),
             (Fault::Method, 405, "MethodNotAllowed", ""),
             (
                 Fault::Unrecorded(V2),

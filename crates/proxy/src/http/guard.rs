@@ -58,6 +58,16 @@ impl AllowedHosts {
 /// # Errors
 /// The [`Fault`] of the first rule that it breaks.
 pub fn check<'a>(request: &'a Parts, hosts: &AllowedHosts) -> Result<Asked<'a>, Fault> {
+    let token = all_but_path(request, hosts)?;
+    let (version, id) = id(request)?;
+    Ok(Asked { version, id, token })
+}
+
+/// Every rule of the table but the last one, and the token of a request that keeps to them.
+///
+/// # Errors
+/// The [`Fault`] of the first rule that it breaks.
+pub(super) fn all_but_path<'a>(request: &'a Parts, hosts: &AllowedHosts) -> Result<&'a [u8], Fault> {
     if request.method == Method::CONNECT {
         return Err(Fault::Method);
     }
@@ -70,12 +80,10 @@ pub fn check<'a>(request: &'a Parts, hosts: &AllowedHosts) -> Result<Asked<'a>, 
     no_body(&request.headers)?;
     host(&request.headers, hosts)?;
     refused_headers(&request.headers)?;
-    let token = match one(&request.headers, header::AUTHORIZATION) {
-        Ok(token) => token.unwrap_or_default(),
-        Err(()) => return Err(Fault::Malformed("more than one Authorization header")),
-    };
-    let (version, id) = id(request)?;
-    Ok(Asked { version, id, token })
+    match one(&request.headers, header::AUTHORIZATION) {
+        Ok(token) => Ok(token.unwrap_or_default()),
+        Err(()) => Err(Fault::Malformed("more than one Authorization header")),
+    }
 }
 
 /// The part of the table that keeps browsers and proxies out, for an endpoint with other paths.
@@ -138,11 +146,18 @@ fn refused_headers(headers: &HeaderMap) -> Result<(), Fault> {
     Ok(())
 }
 
-fn id(request: &Parts) -> Result<(Version, &str), Fault> {
-    const NOT_CANONICAL: Fault = Fault::Malformed("the path is not in its canonical form: send it as it was given");
+pub(super) const NOT_CANONICAL: Fault =
+    Fault::Malformed("the path is not in its canonical form: send it as it was given");
+
+/// The raw path. Users have URIs that begin with two slashes; they are answered, not redirected: half of the clients do not follow.
+pub(super) fn path(request: &Parts) -> &str {
     let raw = request.uri.path();
-    // Users have URIs that begin with two slashes. They are answered, not redirected: half of the clients do not follow.
-    let path = if raw.starts_with("//") { raw.get(1..).unwrap_or_default() } else { raw };
+    if raw.starts_with("//") { raw.get(1..).unwrap_or_default() } else { raw }
+}
+
+/// The id in the path, by the last rule of the table.
+pub(super) fn id(request: &Parts) -> Result<(Version, &str), Fault> {
+    let path = path(request);
     if let Some(id) = path.strip_prefix("/v2/credentials/") {
         return match id {
             "" => Err(Fault::NoId(Version::V2)),

@@ -6,6 +6,7 @@
 pub mod credentials;
 pub mod error;
 pub mod guard;
+pub mod local_endpoints;
 #[cfg(target_os = "linux")]
 mod netns;
 pub mod operations;

@@ -32,7 +32,7 @@ const TOKEN: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN";
 const TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
 
 /// The programs that ask.
-const CLIENTS: [&str; 2] = ["boto3", "aws"];
+pub(crate) const CLIENTS: [&str; 2] = ["boto3", "aws"];
 
 /// Who the client says it is, with these variables and no others; or that it could not say.
 pub(crate) fn identity(
@@ -62,7 +62,7 @@ pub(crate) fn identity(
 }
 
 /// The variables of the sh lines that `dev` prints.
-fn exported(said: &str) -> Variables {
+pub(crate) fn exported(said: &str) -> Variables {
     let lines = said.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
     lines.map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned())).collect()
 }
