@@ -105,7 +105,7 @@ pub fn without_figures(page: &str) -> Vec<String> {
         let flags = [TOLD, ASKS_THE_INSTANCE].into_iter().filter(|flag| cell.contains(*flag)).collect::<String>();
         match cell.split_once(' ') {
             Some(("✓", _)) => format!("✓{flags}"),
-            Some(("–", FEW_TRIES)) => "✓".to_owned(),
+            Some(("–", why)) if why.starts_with(FEW_TRIES) => "✓".to_owned(),
             _ => cell.to_owned(),
         }
     };
