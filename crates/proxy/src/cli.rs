@@ -1,6 +1,8 @@
 //! The command line. Every setting of a proxy has an environment variable beside its flag; a flag comes before its variable, both
 //! before the file. What names the object of one call, as of `task` and `audit`, is a flag only.
 
+mod policy;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,6 +12,10 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use taskcreds_core::RoleArn;
 
+pub use self::policy::{
+    Callers, Emulated, Format, PermissionsOf, Policy, PolicyAction, PolicyLint, PolicyPermissions, PolicyTest,
+    PolicyTrust, TrustOf, Written,
+};
 use crate::config::{listen_address, loopback_address};
 use crate::telemetry::{LogFormat, LogLevel};
 
@@ -62,6 +68,8 @@ pub enum Command {
     Healthcheck(Healthcheck),
     /// Search the audit log: which task had this key, when, and from where?
     Audit(Audit),
+    /// Test, check and write the trust policies and permissions of roles, with no AWS account.
+    Policy(Policy),
     /// Register, revoke and look at the tasks of a running proxy, over its admin socket.
     #[cfg(unix)]
     Task(Task),
@@ -115,6 +123,9 @@ pub struct Dev {
     /// Whether the sessions of --role carry session tags, for which the role must allow sts:TagSession.
     #[arg(long, env = "TASKCREDS_SESSION_TAGS", value_enum, default_value_t)]
     pub session_tags: SessionTagging,
+    /// The embedded STS.
+    #[command(flatten)]
+    pub emulated: Emulated,
     /// Where to listen.
     #[command(flatten)]
     pub listen: Listen,
@@ -137,6 +148,9 @@ pub struct Exec {
     /// Whether the session carries session tags, for which the role must allow sts:TagSession.
     #[arg(long, env = "TASKCREDS_SESSION_TAGS", value_enum, default_value_t)]
     pub session_tags: SessionTagging,
+    /// The embedded STS.
+    #[command(flatten)]
+    pub emulated: Emulated,
     /// The command to run and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<OsString>,
@@ -353,7 +367,6 @@ fn time(text: &str) -> Result<SystemTime, &'static str> {
     humantime::parse_rfc3339(text).map_err(|_| "must be as 2026-11-21T20:00:00Z, in UTC")
 }
 
-#[cfg(unix)]
 fn tag(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))

@@ -41,12 +41,22 @@ pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>)
             return Err(Failure::new(Exit::Usage, message));
         }
     };
+    let is_emulated = flags.emulated.emulated_roles.is_some() || flags.emulated.emulated_caller.is_some();
+    if is_emulated && !flags.emulate {
+        return Err(Failure::new(
+            Exit::Usage,
+            "--emulated-roles and --emulated-caller are for the embedded STS: add --emulate",
+        ));
+    }
+    let session_tags = embedded::session_tags(&flags.emulated, flags.session_tags);
     let account = role_arn.account().to_owned();
-    let mut task = own_task::for_this_run("exec", role_arn, region.as_deref(), flags.session_tags)?;
+    let mut task = own_task::for_this_run("exec", role_arn, region.as_deref(), session_tags)?;
+    let task_arn = task.arn.clone();
     let (id, token) = (task.id.clone(), own_task::token_of(&mut task));
     let stop = CancellationToken::new();
     let (base, surroundings) = if flags.emulate {
-        let (base, endpoint) = embedded::start(&account, stop.clone()).await?;
+        let roles = embedded::roles(&flags.emulated, Vec::new())?;
+        let (base, endpoint) = embedded::start(&account, Some(&task_arn), &flags.emulated, roles, stop.clone()).await?;
         let region = region.or_else(|| Some(own_task::DEFAULT_REGION.to_owned()));
         (base, Surroundings { region, embedded_sts: Some(endpoint) })
     } else {

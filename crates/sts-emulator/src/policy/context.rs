@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use super::document::{ASSUME_ROLE, SET_SOURCE_IDENTITY, TAG_SESSION};
 use crate::Tag;
+use crate::principal::{IamArn, Kind, is_name_character};
 
 /// The service as which Amazon ECS assumes the roles of tasks.
 pub(crate) const ECS_TASKS: &str = "ecs-tasks.amazonaws.com";
@@ -74,6 +75,32 @@ pub struct IamCaller {
 }
 
 impl IamCaller {
+    /// The caller of this ARN, of whom nothing else is known: a user, a role (by any of its sessions), or one session of a role
+    /// (`arn:aws:sts::111122223333:assumed-role/ROLE/SESSION`, which tells the role without its path). None if it is none of these.
+    #[must_use]
+    pub fn of(arn: &str) -> Option<Self> {
+        let mut parts = arn.splitn(6, ':');
+        let (_, partition, service) = (parts.next()?, parts.next()?, parts.next()?);
+        let (account, resource) = (parts.nth(1)?, parts.next()?);
+        let (principal_arn, session_is_known) = match resource.strip_prefix("assumed-role/") {
+            Some(session) if service == "sts" => {
+                let (role, session) = session.split_once('/')?;
+                let sound = (2..=64).contains(&session.len()) && session.chars().all(is_name_character);
+                (sound.then(|| format!("arn:{partition}:iam::{account}:role/{role}"))?, true)
+            }
+            _ => (arn.to_owned(), false),
+        };
+        let principal = IamArn::parse(&principal_arn)?;
+        let arn = match principal.kind {
+            Kind::User => principal_arn.clone(),
+            Kind::Role if session_is_known => arn.to_owned(),
+            Kind::Role => principal.session("*").arn,
+        };
+        let account = principal.account;
+        let (user_id, tags, source_identity, token_issued) = (None, None, None, None);
+        Some(Self { arn, principal_arn, session_is_known, account, user_id, tags, source_identity, token_issued })
+    }
+
     /// Whether it is a session of a role.
     #[must_use]
     pub fn is_session(&self) -> bool {
@@ -335,6 +362,43 @@ mod tests {
         assert!(absent(&of_proxy, &["aws:SourceArn", "sts:ExternalId", "aws:SourceIdentity", "sts:TransitiveTagKeys"]));
         assert_eq!(of_proxy.get("aws:SourceIp"), Some(UNKNOWN));
         assert_eq!(of_proxy.get("aws:PrincipalTag/team"), Some(UNKNOWN), "nobody has said which tags the proxy has");
+    }
+
+    #[test]
+    fn a_caller_is_told_from_its_arn() {
+        let session = "arn:aws:sts::111122223333:assumed-role/proxy/host-1";
+        for (arn, calls_as, principal, known) in [
+            (
+                "arn:aws:iam::111122223333:user/a/me",
+                "arn:aws:iam::111122223333:user/a/me",
+                "arn:aws:iam::111122223333:user/a/me",
+                false,
+            ),
+            (
+                "arn:aws-cn:iam::111122223333:role/a/proxy",
+                "arn:aws-cn:sts::111122223333:assumed-role/proxy/*",
+                "arn:aws-cn:iam::111122223333:role/a/proxy",
+                false,
+            ),
+            (session, session, "arn:aws:iam::111122223333:role/proxy", true),
+        ] {
+            let caller = IamCaller::of(arn).unwrap();
+            assert_eq!((&*caller.arn, &*caller.principal_arn, caller.session_is_known), (calls_as, principal, known));
+            assert_eq!(
+                (&*caller.account, caller.is_session()),
+                ("111122223333", arn != principal || arn.contains(":role/"))
+            );
+        }
+        for arn in [
+            "",
+            "proxy",
+            "arn:aws:iam::111122223333:root",
+            "arn:aws:sts::111122223333:assumed-role/proxy",
+            "arn:aws:sts::1:assumed-role/proxy/x1",
+            "arn:aws:sts::111122223333:assumed-role/proxy/*",
+        ] {
+            assert_eq!(IamCaller::of(arn), None, "{arn}");
+        }
     }
 
     #[test]
