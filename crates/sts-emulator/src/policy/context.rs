@@ -166,7 +166,7 @@ pub(super) struct Context {
     principal_tags_unknown: bool,
 }
 
-const NOT_KNOWN: &str = "its value is not known here; --context KEY=VALUE gives it one";
+const NOT_KNOWN: &str = "its value is not known here";
 const UNKNOWN: &Value = &Value::Unknown(NOT_KNOWN);
 
 impl Context {

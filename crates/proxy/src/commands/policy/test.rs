@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use taskcreds_core::{SessionTag, SessionTags, TaskArn, TaskNames};
 use taskcreds_sts_emulator::Tag;
 use taskcreds_sts_emulator::policy::{
-    AssumeRoleCall, Decision, Effect, IamCaller, Level, TrustCaller, Truth, Verdict, evaluate, lint,
+    AssumeRoleCall, Checked, Decision, Effect, IamCaller, Level, TrustCaller, Truth, Verdict, evaluate, lint,
 };
 
 use super::{TrustFile, pretty, read, refused};
@@ -141,6 +141,10 @@ fn say_text(answers: &[Answer], task_arn: &TaskArn) {
             for other in others {
                 say(format!("    and {other}"));
             }
+        }
+        let is_unknown = |condition: &Checked| condition.holds == Truth::Unknown && condition.request_values.is_none();
+        if decision.denial().is_some_and(|verdict| verdict.conditions.iter().any(is_unknown)) {
+            say("  --context KEY=VALUE gives a key its value");
         }
     }
 }
