@@ -2,6 +2,7 @@
 //!
 //! Both files are JSON, which both take, so that nothing here has to quote their own languages.
 
+use serde::ser::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::permissions::Permissions;
@@ -34,7 +35,7 @@ pub fn cli(documents: &Documents) -> String {
     let Documents { role, trust, permissions } = documents;
     let mut lines = Vec::new();
     if let Some(trust) = trust {
-        let trust = sh(&trust.to_string());
+        let trust = sh(&compact(trust));
         lines.push(format!("aws iam create-role --role-name {role} --assume-role-policy-document {trust}"));
         lines.push("# Where the role is there already:".to_owned());
         lines.push(format!("# aws iam update-assume-role-policy --role-name {role} --policy-document {trust}"));
@@ -46,7 +47,7 @@ pub fn cli(documents: &Documents) -> String {
             );
         }
         Some(Permissions::Inline(name, policy)) => {
-            let policy = sh(&policy.to_string());
+            let policy = sh(&compact(policy));
             lines.push(format!(
                 "aws iam put-role-policy --role-name {role} --policy-name {name} --policy-document {policy}"
             ));
@@ -88,7 +89,7 @@ pub fn terraform(documents: &Documents) -> String {
         }
     };
     if let Some(trust) = trust {
-        add("aws_iam_role", label.clone(), json!({"name": role, "assume_role_policy": literal(&trust.to_string())}));
+        add("aws_iam_role", label.clone(), json!({"name": role, "assume_role_policy": literal(&compact(trust))}));
     }
     match permissions {
         Some(Permissions::Managed(arns)) => {
@@ -99,7 +100,7 @@ pub fn terraform(documents: &Documents) -> String {
             }
         }
         Some(Permissions::Inline(policy_name, policy)) => {
-            let arguments = json!({"name": policy_name, "role": role, "policy": literal(&policy.to_string())});
+            let arguments = json!({"name": policy_name, "role": role, "policy": literal(&compact(policy))});
             add("aws_iam_role_policy", format!("{label}_{policy_name}"), arguments);
         }
         None => {}
@@ -122,9 +123,47 @@ fn sh(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
+// Writing a value of JSON cannot fail.
+
 fn pretty(value: &Value) -> String {
-    // Writing a value of JSON cannot fail.
-    serde_json::to_string_pretty(value).unwrap_or_default()
+    serde_json::to_string_pretty(&AsRead(value)).unwrap_or_default()
+}
+
+fn compact(value: &Value) -> String {
+    serde_json::to_string(&AsRead(value)).unwrap_or_default()
+}
+
+/// A value whose keys stand in the order in which people read them.
+struct AsRead<'a>(&'a Value);
+
+const ORDER: [&str; 12] = [
+    "AWSTemplateFormatVersion",
+    "Type",
+    "RoleName",
+    "PolicyName",
+    "Version",
+    "Statement",
+    "Sid",
+    "Effect",
+    "Principal",
+    "Action",
+    "Resource",
+    "Condition",
+];
+
+impl Serialize for AsRead<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Object(fields) => {
+                let place = |key: &str| ORDER.iter().position(|known| *known == key).unwrap_or(ORDER.len());
+                let mut fields: Vec<_> = fields.iter().collect();
+                fields.sort_by_key(|(key, _)| place(key));
+                serializer.collect_map(fields.into_iter().map(|(key, value)| (key, AsRead(value))))
+            }
+            Value::Array(values) => serializer.collect_seq(values.iter().map(AsRead)),
+            other => other.serialize(serializer),
+        }
+    }
 }
 
 #[cfg(test)]
