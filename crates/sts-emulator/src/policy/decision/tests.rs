@@ -1,5 +1,7 @@
 //! Whole policies: whom they let in, as ECS and as a proxy, and what they say to the others.
 
+use proptest::prelude::*;
+
 use super::super::context::IamCaller;
 use super::super::tests::{TASK, ecs, proxy, tag, task_call};
 use super::*;
@@ -247,4 +249,59 @@ fn the_nearest_statement_is_named_first_and_all_are_told() {
     assert_eq!(others, ["Statement[2] does not allow sts", "Statement[0] \"Ecs\" does not trust arn"]);
     let deny = r#"{"Effect":"Deny","Principal":{"AWS":"444455556666"},"Action":"sts:AssumeRole"}"#;
     assert_eq!(as_proxy(&[deny]).denial().unwrap().reason, "no statement allows anything");
+}
+
+fn statement() -> impl Strategy<Value = (bool, String)> {
+    let principal = prop::sample::select(vec![
+        r#""*""#,
+        r#"{"AWS":"111122223333"}"#,
+        r#"{"AWS":"444455556666"}"#,
+        r#"{"Service":"ecs-tasks.amazonaws.com"}"#,
+        r#"{"AWS":"arn:aws:iam::111122223333:role/taskcreds-proxy"}"#,
+    ]);
+    let action = prop::sample::select(vec!["sts:*", "sts:AssumeRole", "sts:TagSession"]);
+    let operator =
+        prop::sample::select(vec!["StringLike", "StringNotLike", "ArnLike", "ArnNotLike", "StringLikeIfExists"]);
+    let key = prop::sample::select(vec![
+        "aws:SourceArn",
+        "aws:SourceIp",
+        "sts:RoleSessionName",
+        "aws:RequestTag/ecs-task-arn",
+        "sts:ExternalId",
+    ]);
+    let value = prop::sample::select(vec![
+        "*",
+        "arn:aws:ecs:us-west-2:111122223333:*",
+        "arn:aws:ecs:us-west-2:111122223333:task/prod/*",
+        "0123*",
+        "${aws:username}",
+    ]);
+    (any::<bool>(), principal, action, operator, key, value).prop_map(|(allows, principal, action, operator, key, value)| {
+        let effect = if allows { "Allow" } else { "Deny" };
+        let statement = format!(
+            r#"{{"Effect":"{effect}","Principal":{principal},"Action":"{action}","Condition":{{"{operator}":{{"{key}":"{value}"}}}}}}"#
+        );
+        (allows, statement)
+    })
+}
+
+proptest! {
+    /// Whatever the policy: a further Deny lets nobody in, a further Allow keeps nobody out, and the order does not matter.
+    #[test]
+    fn a_further_statement_works_in_one_direction_only(
+        statements in prop::collection::vec(statement(), 1..5),
+        (more_allows, more) in statement(),
+    ) {
+        let mut texts: Vec<&str> = statements.iter().map(|(_, text)| text.as_str()).collect();
+        for decide in [as_ecs as fn(&[&str]) -> Decision, as_proxy] {
+            let before = decide(&texts).allows();
+            let after = decide(&[&texts[..], &[more.as_str()]].concat()).allows();
+            let as_it_should = if more_allows { after >= before } else { after <= before };
+            prop_assert!(as_it_should);
+        }
+        let effects_in_order = effects(&as_proxy(&texts)).into_iter().map(|(_, effect)| effect).collect::<Vec<_>>();
+        texts.reverse();
+        let reversed = effects(&as_proxy(&texts)).into_iter().map(|(_, effect)| effect).collect::<Vec<_>>();
+        prop_assert_eq!(effects_in_order, reversed);
+    }
 }
