@@ -128,14 +128,12 @@ impl<'a> World<'a> {
         let runtime = around.runtime.handle();
         let slow = Duration::from_secs(u64::from(900_u32.saturating_sub(setup.left)));
         let roles = if setup.denied {
-            Roles::Listed(vec![Role {
-                arn: "arn:aws:iam::111122223333:role/other".to_owned(),
-                max_session_duration: 3600,
-            }])
+            Roles::Listed(vec![Role { arn: "arn:aws:iam::111122223333:role/other".to_owned(), ..Role::default() }])
         } else {
             Roles::Any
         };
-        let emulator = Emulator::new(Options { clock: Arc::new(move || SystemTime::now() - slow), roles });
+        let emulator =
+            Emulator::new(Options { clock: Arc::new(move || SystemTime::now() - slow), roles, ..Options::default() });
         let key = emulator.add_caller("arn:aws:iam::111122223333:user/proxy").map_err(io::Error::other)?;
         let listener = runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
         let sts = listener.local_addr()?;

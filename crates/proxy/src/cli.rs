@@ -2,6 +2,7 @@
 //! before the file. What names the object of one call, as of `task` and `audit`, is a flag only.
 
 pub mod local;
+mod policy;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -12,6 +13,10 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use taskcreds_core::RoleArn;
 
+pub use self::policy::{
+    Callers, Emulated, Format, PermissionsOf, Policy, PolicyAction, PolicyLint, PolicyPermissions, PolicyTest,
+    PolicyTrust, TrustOf, Written,
+};
 use crate::config::{listen_address, loopback_address};
 use crate::telemetry::{LogFormat, LogLevel};
 
@@ -64,6 +69,8 @@ pub enum Command {
     Healthcheck(Healthcheck),
     /// Search the audit log: which task had this key, when, and from where?
     Audit(Audit),
+    /// Test, check and write the trust policies and permissions of roles, with no AWS account.
+    Policy(Policy),
     /// Register, revoke and look at the tasks of a running proxy, over its admin socket.
     #[cfg(unix)]
     Task(Task),
@@ -118,6 +125,9 @@ pub struct Dev {
     /// Whether the sessions of --role carry session tags, for which the role must allow sts:TagSession.
     #[arg(long, env = "TASKCREDS_SESSION_TAGS", value_enum, default_value_t)]
     pub session_tags: SessionTagging,
+    /// The embedded STS.
+    #[command(flatten)]
+    pub emulated: Emulated,
     /// Where to listen.
     #[command(flatten)]
     pub listen: Listen,
@@ -150,6 +160,9 @@ pub struct Exec {
     /// A task definition in place of a role, and which of its containers CMD is.
     #[command(flatten)]
     pub container: local::ContainerOfDefinition,
+    /// The embedded STS.
+    #[command(flatten)]
+    pub emulated: Emulated,
     /// The command to run and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<OsString>,
@@ -366,7 +379,6 @@ fn time(text: &str) -> Result<SystemTime, &'static str> {
     humantime::parse_rfc3339(text).map_err(|_| "must be as 2026-11-21T20:00:00Z, in UTC")
 }
 
-#[cfg(unix)]
 fn tag(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))

@@ -11,6 +11,7 @@ pub mod aws;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod documents;
 pub mod failure;
 pub mod handover;
 pub mod hardening;

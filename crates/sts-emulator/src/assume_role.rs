@@ -1,14 +1,15 @@
 //! A session is granted only if real STS could grant it to this caller: same caps, same conflicts, same refusals.
 //!
-//! What is not evaluated is who may: there are no policies here. With [`Roles::Any`] every caller may assume every
-//! role; with [`Roles::Listed`] the roles of the list exist and the others do not. There is no MFA either.
+//! With [`Roles::Any`] every caller may assume every role; with [`Roles::Listed`] the roles of the list exist and the
+//! others do not, and those with a trust policy are assumed by whom it trusts. There is no MFA.
 
 use std::time::{Duration, SystemTime};
 
-use crate::Roles;
 use crate::error::Error;
+use crate::policy::{AssumeRoleCall, IamCaller, TrustCaller, evaluate};
 use crate::query::AssumeRole;
 use crate::sessions::{Caller, Inheritance, Tag};
+use crate::{Options, Role, Roles};
 
 /// The longest session, seconds, that a caller who is a session itself can get, whatever the role says.
 const ROLE_CHAINING_MAX: u32 = 3600;
@@ -33,12 +34,13 @@ pub(crate) struct Grant {
 }
 
 /// What `caller` gets for `request` at `now`.
-pub(crate) fn grant(request: &AssumeRole, caller: &Caller, roles: &Roles, now: SystemTime) -> Result<Grant, Error> {
-    let max_duration = max_session_duration(request, caller, roles)?;
+pub(crate) fn grant(request: &AssumeRole, caller: &Caller, options: &Options, now: SystemTime) -> Result<Grant, Error> {
+    let role = role(request, caller, &options.roles)?;
     check_means_of_identity(request)?;
-    check_duration(request.duration, max_duration, caller)?;
     let nothing = Inheritance::default();
     let inherited = caller.session.as_ref().unwrap_or(&nothing);
+    check_trust(request, caller, role, inherited, options.identity_allows, now)?;
+    check_duration(request.duration, role.map_or(u32::MAX, |role| role.max_session_duration), caller)?;
     let source_identity = source_identity(request, inherited)?;
     check_inherited_tags(request, inherited)?;
     let token_size = token_size(request, inherited)?;
@@ -47,7 +49,7 @@ pub(crate) fn grant(request: &AssumeRole, caller: &Caller, roles: &Roles, now: S
         transitive_tags: inherited.transitive_tags.iter().chain(transitive_tags(request)).cloned().collect(),
     };
     Ok(Grant {
-        caller: Caller { principal: request.role.session(&request.session_name), session: Some(session) },
+        caller: session_caller(request, role, session, now),
         source_identity,
         expires: now + Duration::from_secs(request.duration.into()),
         token_size,
@@ -55,19 +57,71 @@ pub(crate) fn grant(request: &AssumeRole, caller: &Caller, roles: &Roles, now: S
     })
 }
 
-fn max_session_duration(request: &AssumeRole, caller: &Caller, roles: &Roles) -> Result<u32, Error> {
-    match roles {
-        Roles::Any => Ok(u32::MAX),
-        Roles::Listed(roles) => {
-            let role = roles.iter().find(|role| role.arn == request.role_arn);
-            role.map(|role| role.max_session_duration).ok_or_else(|| {
-                let (caller, role) = (&caller.principal.arn, &request.role_arn);
-                Error::AccessDenied(format!(
-                    "User: {caller} is not authorized to perform: sts:AssumeRole on resource: {role}"
-                ))
-            })
-        }
+/// None where every role ARN names a role.
+fn role<'a>(request: &AssumeRole, caller: &Caller, roles: &'a Roles) -> Result<Option<&'a Role>, Error> {
+    match (roles, roles.find(&request.role_arn)) {
+        (Roles::Any, _) => Ok(None),
+        (Roles::Listed(_), Some(role)) => Ok(Some(role)),
+        (Roles::Listed(_), None) => Err(Error::AccessDenied(denied(caller, "sts:AssumeRole", request))),
     }
+}
+
+fn denied(caller: &Caller, action: &str, request: &AssumeRole) -> String {
+    let (caller, role) = (&caller.principal.arn, &request.role_arn);
+    format!("User: {caller} is not authorized to perform: {action} on resource: {role}")
+}
+
+/// Asks the role's trust policy, if it has one.
+fn check_trust(
+    request: &AssumeRole,
+    caller: &Caller,
+    role: Option<&Role>,
+    inherited: &Inheritance,
+    identity_allows: bool,
+    now: SystemTime,
+) -> Result<(), Error> {
+    let Some((role, policy)) = role.and_then(|role| Some((role, role.trust_policy.as_ref()?))) else { return Ok(()) };
+    let call = AssumeRoleCall {
+        role_arn: role.arn.clone(),
+        role_tags: role.tags.clone(),
+        session_name: request.session_name.clone(),
+        tags: request.tags.clone(),
+        transitive_tag_keys: request.transitive_keys.clone(),
+        inherited_tags: inherited.transitive_tags.clone(),
+        source_identity: request.source_identity.clone(),
+        external_id: request.external_id.clone(),
+        region: caller.region.clone(),
+        at: now,
+        more: Vec::new(),
+    };
+    match evaluate(policy, &caller.trusted_as, &call, identity_allows).denial() {
+        None => Ok(()),
+        // AWS's sentence, and what AWS does not tell.
+        Some(verdict) => Err(Error::AccessDenied(format!(
+            "{} (the emulator, of the role's trust policy: {})",
+            denied(caller, verdict.action, request),
+            verdict.reason
+        ))),
+    }
+}
+
+/// The new session, as it will call itself.
+fn session_caller(request: &AssumeRole, role: Option<&Role>, session: Inheritance, now: SystemTime) -> Caller {
+    let principal = request.role.session(&request.session_name);
+    let of_role = role.map(|role| role.tags.as_slice()).unwrap_or_default();
+    // Session tags come before the role's own of the same key.
+    let tags = of_role.iter().chain(&session.transitive_tags).chain(&request.tags).cloned().collect();
+    let trusted_as = TrustCaller::Iam(IamCaller {
+        arn: principal.arn.clone(),
+        principal_arn: request.role_arn.clone(),
+        session_is_known: true,
+        account: principal.account.clone(),
+        user_id: Some(principal.user_id.clone()),
+        tags: Some(tags),
+        source_identity: session.source_identity.clone(),
+        token_issued: Some(now),
+    });
+    Caller { principal, session: Some(session), trusted_as, region: None }
 }
 
 /// Refuses what the emulator has no way to verify, rather than to pretend that it did.

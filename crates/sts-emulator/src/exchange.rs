@@ -74,7 +74,7 @@ fn perform(emulator: &Emulator, head: &Parts, body: Result<Bytes, Error>, call: 
                 call.incoming_transitive_tags.clone_from(&session.transitive_tags);
             }
             let request = AssumeRole::parse(&form)?;
-            let grant = grant(&request, &caller, &emulator.shared.options.roles, call.at)?;
+            let grant = grant(&request, &caller, &emulator.shared.options, call.at)?;
             let key = keys(emulator).add_session(grant.caller.clone(), grant.expires, grant.token_size, call.at);
             call.issued_access_key_id = Some(key.access_key_id.clone());
             Ok(xml::response("AssumeRole", &xml::assume_role(&grant, &key), &call.request_id))
@@ -102,7 +102,7 @@ fn authenticate(emulator: &Emulator, head: &Parts, body: &[u8], now: SystemTime)
     let authorization = Authorization::parse(&head.headers)?;
     let key = keys(emulator).find(authorization.access_key_id, authorization.session_token, now)?;
     authorization.verify(&head.headers, body, &key.secret, now)?;
-    Ok(key.caller.clone())
+    Ok(Caller { region: Some(authorization.region().to_owned()), ..key.caller.clone() })
 }
 
 fn keys(emulator: &Emulator) -> MutexGuard<'_, Keys> {
@@ -129,7 +129,7 @@ mod tests {
 
     fn at(seconds: u64) -> Emulator {
         let clock = Arc::new(move || SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
-        Emulator::new(Options { clock, roles: Roles::Any })
+        Emulator::new(Options { clock, roles: Roles::Any, ..Options::default() })
     }
 
     fn texts() -> impl Strategy<Value = String> {
@@ -187,9 +187,10 @@ mod tests {
             let Ok(form) = Form::parse(body.as_bytes()) else { return Ok(()) };
             let mut call = Call::new(now(&emulator), String::new(), None);
             call.note_parameters(&form);
-            let user = IamArn::parse("arn:aws:iam::111122223333:user/me").unwrap();
-            let caller = Caller { principal: user.caller(), session: None };
-            let granted = AssumeRole::parse(&form).and_then(|request| grant(&request, &caller, &Roles::Any, call.at));
+            let user = "arn:aws:iam::111122223333:user/me";
+            let caller = Caller::added(&IamArn::parse(user).unwrap(), user, Vec::new());
+            let options = Options::default();
+            let granted = AssumeRole::parse(&form).and_then(|request| grant(&request, &caller, &options, call.at));
             if let Ok(grant) = granted {
                 let key = keys(&emulator).add_session(grant.caller.clone(), grant.expires, grant.token_size, call.at);
                 prop_assert_eq!(key.token().len(), grant.token_size);

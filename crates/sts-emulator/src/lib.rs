@@ -1,8 +1,9 @@
 //! An AWS STS over real HTTP, for laptops without an AWS account and for test suites.
 //!
 //! What it guarantees: a request is answered as AWS STS would answer it, as far as that is known, or refused; it is
-//! never waved through. Signatures are verified, the limits of the API are enforced, sessions really expire. What it
-//! does not have: policies. Every caller is trusted by every role there is, see [`Roles`].
+//! never waved through. Signatures are verified, the limits of the API are enforced, sessions really expire, and a role
+//! with a trust policy is assumed only by whom it trusts, see [`Role`] and [`policy`]. A role without one trusts everybody;
+//! policies of callers are not evaluated.
 //!
 //! The operations are `AssumeRole` and `GetCallerIdentity` of the query protocol, version 2011-06-15, over `POST /`
 //! (source: AWS STS API Reference). Refused as what the emulator cannot verify: MFA (`SerialNumber`, `TokenCode`) and
@@ -33,6 +34,7 @@ mod calls;
 mod error;
 mod exchange;
 mod form;
+pub mod policy;
 mod principal;
 mod query;
 mod random;
@@ -50,6 +52,7 @@ use std::time::SystemTime;
 use tokio::net::TcpListener;
 
 pub use calls::Call;
+pub use policy::TrustPolicy;
 pub use sessions::{AccessKey, Tag};
 
 /// An STS in this process. A cheap handle: all clones are the same STS, with the same keys, sessions and calls.
@@ -71,6 +74,9 @@ pub struct Options {
     pub clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
     /// The roles there are. Default: [`Roles::Any`].
     pub roles: Roles,
+    /// Whether the callers' own policies allow them what a trust policy leaves to those: a role that trusts a whole account,
+    /// or a caller of another one. Default: true.
+    pub identity_allows: bool,
 }
 
 /// The roles that can be assumed.
@@ -85,13 +91,25 @@ pub enum Roles {
     Listed(Vec<Role>),
 }
 
-/// A role that trusts every caller.
+/// A role. Without a trust policy it trusts every caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Role {
     /// The ARN, with the path if the role has one: `arn:aws:iam::111122223333:role/path/name`. Compared as text.
     pub arn: String,
     /// Seconds that a session may last, `MaxSessionDuration` of IAM: 3,600 (IAM's default) to 43,200.
     pub max_session_duration: u32,
+    /// Who may assume it; none trusts every caller.
+    pub trust_policy: Option<TrustPolicy>,
+    /// Its tags: `aws:ResourceTag/…` of whoever assumes it, and `aws:PrincipalTag/…` of its sessions.
+    pub tags: Vec<Tag>,
+}
+
+/// The ARN given to [`Emulator::add_ecs_caller`] is not one of a task.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{arn}` is not the ARN of a task: give one like arn:aws:ecs:us-west-2:111122223333:task/CLUSTER/ID")]
+pub struct InvalidTaskArn {
+    /// The ARN that was given.
+    pub arn: String,
 }
 
 /// The ARN given to [`Emulator::add_caller`] is not one of a user or a role.
@@ -125,8 +143,24 @@ impl Emulator {
     pub fn add_caller(&self, principal_arn: &str) -> Result<AccessKey, InvalidCallerArn> {
         let arn = principal::IamArn::parse(principal_arn);
         let arn = arn.ok_or_else(|| InvalidCallerArn { arn: principal_arn.to_owned() })?;
-        let key = self.shared.keys.lock().unwrap_or_else(PoisonError::into_inner).add_caller(arn.caller());
-        Ok(AccessKey { access_key_id: key.access_key_id.clone(), secret_access_key: key.secret.clone() })
+        let tags = self.shared.options.roles.find(principal_arn).map(|role| role.tags.clone()).unwrap_or_default();
+        Ok(self.add(sessions::Caller::added(&arn, principal_arn, tags)))
+    }
+
+    /// A new key whose calls are those of Amazon ECS for one of its tasks: of the service principal
+    /// `ecs-tasks.amazonaws.com`, with `aws:SourceArn` and `aws:SourceAccount`. It never expires and makes no role chain.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidTaskArn`] if the ARN is not `arn:PARTITION:ecs:REGION:ACCOUNT:task/…`, where the account has 12 digits.
+    pub fn add_ecs_caller(&self, task_arn: &str) -> Result<AccessKey, InvalidTaskArn> {
+        let caller = sessions::Caller::ecs(task_arn).ok_or_else(|| InvalidTaskArn { arn: task_arn.to_owned() })?;
+        Ok(self.add(caller))
+    }
+
+    fn add(&self, caller: sessions::Caller) -> AccessKey {
+        let key = self.shared.keys.lock().unwrap_or_else(PoisonError::into_inner).add_caller(caller);
+        AccessKey { access_key_id: key.access_key_id.clone(), secret_access_key: key.secret.clone() }
     }
 
     /// Answers on `listener` until `shutdown` is ready, then closes it, gives requests under way up to two seconds, and
@@ -150,9 +184,26 @@ impl Emulator {
     }
 }
 
+impl Roles {
+    /// The role of this ARN, if it is listed.
+    pub(crate) fn find(&self, arn: &str) -> Option<&Role> {
+        match self {
+            Self::Any => None,
+            Self::Listed(roles) => roles.iter().find(|role| role.arn == arn),
+        }
+    }
+}
+
+impl Default for Role {
+    /// As IAM makes a role whose maker says nothing: sessions of an hour, no tags. It has no ARN yet.
+    fn default() -> Self {
+        Self { arn: String::new(), max_session_duration: 3600, trust_policy: None, tags: Vec::new() }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemTime::now), roles: Roles::Any }
+        Self { clock: Arc::new(SystemTime::now), roles: Roles::Any, identity_allows: true }
     }
 }
 

@@ -41,6 +41,7 @@ pub(crate) struct AssumeRole {
     /// Each is the key of one of the tags, without case.
     pub(crate) transitive_keys: Vec<String>,
     pub(crate) source_identity: Option<String>,
+    pub(crate) external_id: Option<String>,
     /// Bytes of the inline policy without insignificant white space, and of the policy ARNs.
     pub(crate) policy_size: usize,
     /// Bytes, 0 to 4,096.
@@ -75,7 +76,8 @@ impl AssumeRole {
         let duration = violations.number(form.text("DurationSeconds"), "durationSeconds", 900..=43_200)?;
         let tags = tags(form, &mut violations)?;
         let transitive_keys = transitive_keys(form, &mut violations)?;
-        violations.optional(form.text("ExternalId"), "externalId", &validation::EXTERNAL_ID);
+        let external_id = violations.optional(form.text("ExternalId"), "externalId", &validation::EXTERNAL_ID);
+        let external_id = external_id.map(str::to_owned);
         let serial_number =
             violations.optional(form.text("SerialNumber"), "serialNumber", &validation::SERIAL_NUMBER).is_some();
         let token_code = violations.optional(form.text("TokenCode"), "tokenCode", &validation::TOKEN_CODE).is_some();
@@ -99,6 +101,7 @@ impl AssumeRole {
             tags,
             transitive_keys,
             source_identity,
+            external_id,
             policy_size,
             minimum_token_size: usize::try_from(size).unwrap_or(usize::MAX),
             serial_number,

@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime};
 use subtle::ConstantTimeEq;
 
 use crate::error::Error;
-use crate::principal::Principal;
+use crate::policy::{ECS_TASKS, IamCaller, TrustCaller};
+use crate::principal::{IamArn, Principal, is_account};
 use crate::random::{self, BASE32, BASE64};
 
 /// How long an expired session is still answered with `ExpiredToken`.
@@ -53,6 +54,39 @@ pub(crate) struct Caller {
     pub(crate) principal: Principal,
     /// None for a caller that was added: only sessions that were assumed here make a role chain.
     pub(crate) session: Option<Inheritance>,
+    /// The same, as trust policies see it.
+    pub(crate) trusted_as: TrustCaller,
+    /// The region that its request was signed for; none while there is no request.
+    pub(crate) region: Option<String>,
+}
+
+impl Caller {
+    /// One that was added by the ARN of its user or role.
+    pub(crate) fn added(arn: &IamArn, principal_arn: &str, tags: Vec<Tag>) -> Self {
+        let principal = arn.caller();
+        let trusted_as = TrustCaller::Iam(IamCaller {
+            arn: principal.arn.clone(),
+            principal_arn: principal_arn.to_owned(),
+            session_is_known: true,
+            account: principal.account.clone(),
+            user_id: Some(principal.user_id.clone()),
+            tags: Some(tags),
+            source_identity: None,
+            token_issued: None,
+        });
+        Self { principal, session: None, trusted_as, region: None }
+    }
+
+    /// Amazon ECS, which calls for this task; none if that is no task.
+    pub(crate) fn ecs(task_arn: &str) -> Option<Self> {
+        let parts: Vec<&str> = task_arn.splitn(6, ':').collect();
+        let ["arn", partition, "ecs", _, account, resource] = parts[..] else { return None };
+        let sound = partition.starts_with("aws") && is_account(account) && resource.starts_with("task/");
+        let principal =
+            Principal { arn: ECS_TASKS.to_owned(), user_id: ECS_TASKS.to_owned(), account: account.to_owned() };
+        let trusted_as = TrustCaller::EcsTasks { task_arn: task_arn.to_owned() };
+        sound.then_some(Self { principal, session: None, trusted_as, region: None })
+    }
 }
 
 /// What follows a session down a role chain.
@@ -102,8 +136,8 @@ impl Key {
 
 impl Keys {
     /// A long-term key for a caller.
-    pub(crate) fn add_caller(&mut self, principal: Principal) -> Arc<Key> {
-        self.insert("AKIA", Caller { principal, session: None }, None)
+    pub(crate) fn add_caller(&mut self, caller: Caller) -> Arc<Key> {
+        self.insert("AKIA", caller, None)
     }
 
     /// A session key that ends at `expires`, with a token of `token_size` bytes.
@@ -147,9 +181,8 @@ mod tests {
     const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
     fn caller() -> Caller {
-        let arn = "arn:aws:iam::111122223333:user/me".to_owned();
-        let principal = Principal { arn, user_id: "AIDA".to_owned(), account: "111122223333".to_owned() };
-        Caller { principal, session: None }
+        let arn = "arn:aws:iam::111122223333:user/me";
+        Caller::added(&IamArn::parse(arn).unwrap(), arn, Vec::new())
     }
 
     fn session(keys: &mut Keys, seconds: u64, now: SystemTime) -> Arc<Key> {
@@ -175,8 +208,7 @@ mod tests {
     #[test]
     fn a_key_is_found_only_with_the_token_that_belongs_to_it() {
         let mut keys = Keys::default();
-        let (user, one, two) =
-            (keys.add_caller(caller().principal), session(&mut keys, 900, NOW), session(&mut keys, 900, NOW));
+        let (user, one, two) = (keys.add_caller(caller()), session(&mut keys, 900, NOW), session(&mut keys, 900, NOW));
         assert!(keys.find(&user.access_key_id, None, NOW).is_ok());
         assert!(keys.find(&one.access_key_id, Some(one.token()), NOW).is_ok());
         for (key, token) in [(&user, Some(one.token())), (&one, None), (&one, Some(two.token())), (&one, Some(""))] {
@@ -188,7 +220,7 @@ mod tests {
     #[test]
     fn keys_look_like_those_of_aws() {
         let mut keys = Keys::default();
-        let (user, session) = (keys.add_caller(caller().principal), session(&mut keys, 900, NOW));
+        let (user, session) = (keys.add_caller(caller()), session(&mut keys, 900, NOW));
         for (key, prefix) in [(&user, "AKIA"), (&session, "ASIA")] {
             assert_eq!((key.access_key_id.len(), key.secret.len()), (20, 40));
             assert!(key.access_key_id.starts_with(prefix));
@@ -201,7 +233,7 @@ mod tests {
     #[test]
     fn memory_is_bounded_and_added_callers_are_never_forgotten() {
         let mut keys = Keys::default();
-        let user = keys.add_caller(caller().principal);
+        let user = keys.add_caller(caller());
         for _ in 0..MAX_SESSIONS + 10 {
             keys.add_session(caller(), NOW + Duration::from_secs(900), 0, NOW);
         }

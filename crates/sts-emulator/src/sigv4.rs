@@ -42,6 +42,11 @@ struct Scope<'a> {
 }
 
 impl<'a> Authorization<'a> {
+    /// The region of the scope.
+    pub(crate) fn region(&self) -> &'a str {
+        self.scope.region
+    }
+
     /// Reads `Authorization`, `X-Amz-Date` and `X-Amz-Security-Token`.
     pub(crate) fn parse(headers: &'a HeaderMap) -> Result<Self, Error> {
         let authorization = single(headers, &AUTHORIZATION)?.map(str::trim).filter(|value| !value.is_empty());

@@ -57,10 +57,23 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
         let message = format!("dev listens on loopback and 169.254.170.2 only, not on {address}; use serve");
         return Err(Failure::new(Exit::Usage, message));
     }
-    for (name, role_arn) in flags.roles {
-        config.tasks.push(own_task::for_this_run(&name, role_arn, region.as_deref(), flags.session_tags)?);
+    let emulated_roles = std::mem::take(&mut config.emulated_roles);
+    let is_emulated = flags.emulated.emulated_roles.is_some() || flags.emulated.emulated_caller.is_some();
+    if flags.aws && is_emulated {
+        return Err(Failure::new(
+            Exit::Usage,
+            "--emulated-roles and --emulated-caller are for the embedded STS, without --aws",
+        ));
     }
-    let defined = Defined::read(&flags.definition, !flags.aws, region.as_deref(), flags.session_tags)?;
+    if flags.aws && !emulated_roles.is_empty() {
+        tracing::warn!("the roles of [[emulated_role]] are those of the embedded STS, and --aws asks the real one");
+    }
+    let emulated_roles = embedded::roles(&flags.emulated, emulated_roles)?;
+    let session_tags = embedded::session_tags(&flags.emulated, flags.session_tags);
+    for (name, role_arn) in flags.roles {
+        config.tasks.push(own_task::for_this_run(&name, role_arn, region.as_deref(), session_tags)?);
+    }
+    let defined = Defined::read(&flags.definition, !flags.aws, region.as_deref(), session_tags)?;
     if let Some(defined) = &defined {
         config.tasks.extend(defined.tasks()?);
         if config.tasks.is_empty() {
@@ -77,12 +90,7 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
         return Err(Failure::new(Exit::Usage, message));
     }
     if config.tasks.is_empty() {
-        config.tasks.push(own_task::for_this_run(
-            "demo",
-            own_task::demo_role()?,
-            region.as_deref(),
-            flags.session_tags,
-        )?);
+        config.tasks.push(own_task::for_this_run("demo", own_task::demo_role()?, region.as_deref(), session_tags)?);
     }
     let shown: Vec<Shown> = config.tasks.iter_mut().flat_map(|task| show(task, defined.as_ref())).collect();
     if flags.local.local_endpoints {
@@ -90,12 +98,14 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
         config.local_endpoints = Some(local.map_err(|why| Failure::new(Exit::Usage, format!("--creds-role {why}")))?);
     }
     let account = config.tasks.first().map_or("111122223333", |task| task.spec.role_arn.account()).to_owned();
+    let first = config.tasks.first().map(|task| task.arn.clone());
     let stop_sts = CancellationToken::new();
     let (base, surroundings) = if flags.aws {
         warn_of_another_sts(environment);
         (Base::Chain, Surroundings { region, embedded_sts: None })
     } else {
-        let (base, endpoint) = embedded::start(&account, stop_sts.clone()).await?;
+        let (base, endpoint) =
+            embedded::start(&account, first.as_ref(), &flags.emulated, emulated_roles, stop_sts.clone()).await?;
         let region = region.or_else(|| Some(own_task::DEFAULT_REGION.to_owned()));
         (base, Surroundings { region, embedded_sts: Some(endpoint) })
     };

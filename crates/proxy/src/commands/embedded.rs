@@ -2,20 +2,50 @@
 
 use std::net::Ipv4Addr;
 
-use taskcreds_sts_emulator::{Emulator, Options};
+use taskcreds_core::TaskArn;
+use taskcreds_sts_emulator::{AccessKey, Emulator, Options, Role, Roles};
 use tokio_util::sync::CancellationToken;
 
 use crate::aws::Base;
+use crate::cli::{Emulated, SessionTagging};
 use crate::failure::{Exit, Failure};
 
+/// The word by which Amazon ECS is the caller.
+const ECS: &str = "ecs";
+
+/// Whether sessions carry tags: ECS passes none.
+pub(super) fn session_tags(emulated: &Emulated, asked: SessionTagging) -> SessionTagging {
+    if emulated.emulated_caller.as_deref() == Some(ECS) { SessionTagging::Off } else { asked }
+}
+
+/// The roles of the folder that was given, after those of the configuration file.
+pub(super) fn roles(emulated: &Emulated, mut roles: Vec<Role>) -> Result<Roles, Failure> {
+    let usage = |message: String| Failure::new(Exit::Usage, message);
+    if let Some(folder) = &emulated.emulated_roles {
+        roles.extend(Role::from_folder(folder).map_err(|faults| usage(faults.to_string()))?);
+    }
+    let twice = roles.iter().enumerate().find(|(n, role)| roles.iter().take(*n).any(|other| other.arn == role.arn));
+    match twice {
+        Some((_, role)) => Err(usage(format!("the emulated role {} is given twice", role.arn))),
+        None if roles.is_empty() => Ok(Roles::Any),
+        None => Ok(Roles::Listed(roles)),
+    }
+}
+
 /// Starts an STS on a port of loopback that the system chooses, and tells where; it ends with `stop`. Its caller is a user of this
-/// account.
-pub(super) async fn start(account: &str, stop: CancellationToken) -> Result<(Base, String), Failure> {
+/// account, unless `emulated` names another; Amazon ECS calls for `task`.
+pub(super) async fn start(
+    account: &str,
+    task: Option<&TaskArn>,
+    emulated: &Emulated,
+    roles: Roles,
+    stop: CancellationToken,
+) -> Result<(Base, String), Failure> {
     let cannot = |error: &dyn std::fmt::Display| {
         Failure::new(Exit::Unavailable, format!("cannot start the embedded STS on 127.0.0.1: {error}"))
     };
-    let emulator = Emulator::new(Options::default());
-    let key = emulator.add_caller(&format!("arn:aws:iam::{account}:user/taskcreds")).map_err(|error| cannot(&error))?;
+    let emulator = Emulator::new(Options { roles, ..Options::default() });
+    let key = key(&emulator, account, task, emulated)?;
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(|error| cannot(&error))?;
     let address = listener.local_addr().map_err(|error| cannot(&error))?;
     tokio::spawn(async move {
@@ -30,4 +60,16 @@ pub(super) async fn start(account: &str, stop: CancellationToken) -> Result<(Bas
         secret_access_key: key.secret_access_key.into(),
     };
     Ok((base, endpoint))
+}
+
+fn key(emulator: &Emulator, account: &str, task: Option<&TaskArn>, emulated: &Emulated) -> Result<AccessKey, Failure> {
+    let usage = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("--emulated-caller: {error}"));
+    match (emulated.emulated_caller.as_deref(), task) {
+        (Some(ECS), Some(task)) => emulator.add_ecs_caller(task.as_str()).map_err(|error| usage(&error)),
+        (Some(ECS), None) => Err(usage(&"there is no task for which ECS could call")),
+        (Some(arn), _) => emulator.add_caller(arn).map_err(|error| usage(&error)),
+        (None, _) => {
+            emulator.add_caller(&format!("arn:aws:iam::{account}:user/taskcreds")).map_err(|error| usage(&error))
+        }
+    }
 }

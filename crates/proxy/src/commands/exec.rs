@@ -20,7 +20,7 @@ use super::signals::{self, Signals};
 use super::{embedded, own_task, warn_of_another_sts};
 use crate::app::Proxy;
 use crate::aws::{Base, own_region_name};
-use crate::cli;
+use crate::cli::{self, SessionTagging};
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
 use crate::handover::Sockets;
@@ -34,11 +34,22 @@ const FIRST_SESSION: Duration = Duration::from_secs(20);
 pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
     let region = own_region_name().await;
-    let Program { mut task, account, container, region } = Program::of(&flags, region)?;
+    let is_emulated = flags.emulated.emulated_roles.is_some() || flags.emulated.emulated_caller.is_some();
+    if is_emulated && !flags.emulate {
+        return Err(Failure::new(
+            Exit::Usage,
+            "--emulated-roles and --emulated-caller are for the embedded STS: add --emulate",
+        ));
+    }
+    let session_tags = embedded::session_tags(&flags.emulated, flags.session_tags);
+    let Program { mut task, account, container, region } = Program::of(&flags, region, session_tags)?;
+    let task_arn = task.as_ref().map(|task| task.arn.clone());
     let secrets = task.as_mut().map(|task| (task.id.clone(), own_task::token_of(task)));
     let stop = CancellationToken::new();
     let (base, surroundings) = if flags.emulate {
-        let (base, endpoint) = embedded::start(&account, stop.clone()).await?;
+        let roles = embedded::roles(&flags.emulated, Vec::new())?;
+        let (base, endpoint) =
+            embedded::start(&account, task_arn.as_ref(), &flags.emulated, roles, stop.clone()).await?;
         let region = region.or_else(|| Some(own_task::DEFAULT_REGION.to_owned()));
         (base, Surroundings { region, embedded_sts: Some(endpoint) })
     } else {
@@ -82,10 +93,10 @@ struct Program {
 }
 
 impl Program {
-    fn of(flags: &cli::Exec, region: Option<String>) -> Result<Self, Failure> {
+    fn of(flags: &cli::Exec, region: Option<String>, session_tags: SessionTagging) -> Result<Self, Failure> {
         let usage = |message: &str| Failure::new(Exit::Usage, message);
         let definition = &flags.container.definition;
-        let defined = Defined::read(definition, flags.emulate, region.as_deref(), flags.session_tags)?;
+        let defined = Defined::read(definition, flags.emulate, region.as_deref(), session_tags)?;
         let role_arn = match (&flags.role, defined) {
             (Some(_), Some(_)) => {
                 let message = "--role and --task-definition are both given: keep one; --overrides has another role for the definition";
@@ -101,7 +112,7 @@ impl Program {
             }
         };
         let account = role_arn.account().to_owned();
-        let task = own_task::for_this_run("exec", role_arn, region.as_deref(), flags.session_tags)?;
+        let task = own_task::for_this_run("exec", role_arn, region.as_deref(), session_tags)?;
         Ok(Self { task: Some(task), account, container: None, region })
     }
 

@@ -9,6 +9,7 @@ mod exec;
 mod healthcheck;
 mod local_endpoints;
 mod own_task;
+mod policy;
 mod serve;
 mod signals;
 #[cfg(unix)]
@@ -62,6 +63,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Check(flags) => runtime()?.block_on(check::run(flags)),
         Command::Healthcheck(flags) => healthcheck::run(&flags),
         Command::Audit(flags) => audit::run(flags),
+        Command::Policy(flags) => policy::run(flags),
         #[cfg(unix)]
         Command::Task(flags) => runtime()?.block_on(task::run(flags)),
     }

@@ -55,6 +55,9 @@ pub(super) async fn run(
     if config.tasks.is_empty() && config.admin.is_none() {
         config.warnings.push("there is neither a [[task]] nor an admin socket: there is nothing to serve".to_owned());
     }
+    if !config.emulated_roles.is_empty() {
+        config.warnings.push("[[emulated_role]] is for the embedded STS of dev; serve asks a real one".to_owned());
+    }
     super::warn_of_another_sts(environment);
     let made_ids = std::mem::take(&mut config.made_ids);
     let (mut handover, sockets) = Handover::open(config.state.sessions, environment, inherited)?;
@@ -131,6 +134,7 @@ impl Fixed {
             admin,
             state,
             audit,
+            emulated_roles: _,
             tasks: _,
             made_ids: _,
             local_endpoints: _,

@@ -2,6 +2,7 @@
 
 mod admin;
 mod audit;
+mod emulated_role;
 mod file;
 mod pattern;
 pub mod request;
@@ -14,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use taskcreds_core::{BudgetLimits, CredentialsId, NewTask, RoleKind, TaskArn};
+use taskcreds_sts_emulator::Role;
 
 use crate::http::local_endpoints::LocalEndpoints;
 
@@ -54,6 +56,8 @@ pub struct Config {
     pub state: State,
     /// Where answers and calls to STS are recorded; nowhere by default.
     pub audit: Option<crate::audit::Settings>,
+    /// The roles of the embedded STS; none: every role that is asked for.
+    pub emulated_roles: Vec<Role>,
     /// The tasks of the file.
     pub tasks: Vec<NewTask>,
     /// Ids that the file does not give and that were made here.
@@ -77,6 +81,7 @@ impl Default for Config {
             admin: None,
             state: State::default(),
             audit: None,
+            emulated_roles: Vec::new(),
             tasks: Vec::new(),
             made_ids: Vec::new(),
             local_endpoints: None,
@@ -161,6 +166,9 @@ impl Config {
             let mut tasks = Tasks::default();
             for section in root.sections("task", faults) {
                 tasks.read(section, &defaults, base, faults);
+            }
+            for section in root.sections("emulated_role", faults) {
+                config.emulated_roles.extend(emulated_role::read(section, base, faults));
             }
             root.finish(faults);
             (config.tasks, config.made_ids) = (tasks.tasks, tasks.made);

@@ -190,3 +190,32 @@ fn a_file_that_others_may_write_is_refused_and_one_they_may_read_is_warned_of() 
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o1777)).unwrap();
     assert!(Config::load(&file).is_ok());
 }
+
+#[test]
+fn emulated_roles_have_their_faults_told_with_the_others() {
+    let role = |more: &str| format!("[[emulated_role]]\nrole_arn = \"arn:aws:iam::111122223333:role/web\"\n{more}");
+    let policy = r#"trust_policy = '{"Statement":{"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole"}}'"#;
+    let config = parsed(&role(&format!("{policy}\ntags = {{ stage = \"live\" }}\nmax_session_duration = 7200\n")));
+    let [web] = &config.emulated_roles[..] else { panic!("one role") };
+    assert_eq!(
+        (web.arn.as_str(), web.max_session_duration, web.tags.len()),
+        ("arn:aws:iam::111122223333:role/web", 7200, 1)
+    );
+    assert!(web.trust_policy.is_some());
+    let bad = policy.replace("\"*\"", "{\"AWS\":\"me\"}").replace("Effect", "effect");
+    let found = faults(&format!(
+        "{}\n{bad}\ntrust_policy_file = \"none.json\"\nmax_session_duration = 60\nname = 1\n[[emulated_role]]\n",
+        role("")
+    ));
+    for says in [
+        "emulated_role[0]: trust_policy and trust_policy_file are both set",
+        "emulated_role[0].trust_policy: Statement[0]: has an unknown element `effect`; written Effect",
+        "Statement[0].Principal.AWS: `me` is no principal",
+        "emulated_role[0].trust_policy_file: ./none.json: ",
+        "emulated_role[0].max_session_duration: must be 3600 to 43200",
+        "emulated_role[0].name: unknown key",
+        "emulated_role[1]: role_arn is not set",
+    ] {
+        assert!(found.iter().any(|fault| fault.contains(says)), "{says}: {found:#?}");
+    }
+}

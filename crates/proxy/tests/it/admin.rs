@@ -140,7 +140,7 @@ fn a_request_from_a_file_goes_with_the_other_flags() {
 #[test]
 fn ls_and_show_tell_how_a_session_stands() {
     let arn = Task::without_id("web").role_arn();
-    let sts = Sts::with(Roles::Listed(vec![Role { arn, max_session_duration: 3600 }]));
+    let sts = Sts::with(Roles::Listed(vec![Role { arn, ..Role::default() }]));
     let (place, [web, db]) = (Place::new(), ["web", "db"].map(Task::without_id));
     let proxy = place.serve(&sts);
     let added = place.add(&web, "");

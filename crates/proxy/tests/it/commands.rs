@@ -73,7 +73,7 @@ fn check_shows_what_is_in_force_without_ids_and_tokens() {
 #[test]
 fn check_assumes_each_role_once_and_is_77_when_sts_refuses_one() {
     let arn = "arn:aws:iam::111122223333:role/web".to_owned();
-    let sts = Sts::with(Roles::Listed(vec![Role { arn, max_session_duration: 3600 }]));
+    let sts = Sts::with(Roles::Listed(vec![Role { arn, ..Role::default() }]));
     let check = |tasks: &[Task]| {
         let config = Config::new(tasks);
         taskcreds("check").arg("--config").arg(config.file()).arg("--assume").envs(sts.environment()).run()

@@ -133,14 +133,14 @@ fn with_a_wrong_token_no_client_is_anybody() {
 }
 
 /// moto's STS on loopback; ended by its process id.
-struct Moto {
+pub(crate) struct Moto {
     child: std::process::Child,
-    endpoint: String,
+    pub(crate) endpoint: String,
     _home: tempfile::TempDir,
 }
 
 impl Moto {
-    fn start(venv: &Venv) -> Self {
+    pub(crate) fn start(venv: &Venv) -> Self {
         let home = tempfile::tempdir().unwrap();
         let mut command = clean(Command::new(venv.program("moto_server")), home.path());
         command.args(["-H", "127.0.0.1", "-p", "0"]).env("PYTHONUNBUFFERED", "1");

@@ -40,7 +40,7 @@ impl Sts {
             fast @ 0.. => SystemTime::now() + Duration::from_secs(fast.unsigned_abs()),
             slow => SystemTime::now() - Duration::from_secs(slow.unsigned_abs()),
         };
-        let emulator = Emulator::new(Options { roles, clock: Arc::new(clock) });
+        let emulator = Emulator::new(Options { roles, clock: Arc::new(clock), ..Options::default() });
         let key = emulator.add_caller(&format!("arn:aws:iam::{ACCOUNT}:user/proxy")).unwrap();
         secrets::remember(Kind::BaseSecret, &key.secret_access_key);
         let listener = runtime().block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();

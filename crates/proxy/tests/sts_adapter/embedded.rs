@@ -143,7 +143,7 @@ async fn tags_that_do_not_fit_into_a_session_are_refused_by_their_code() {
 #[tokio::test]
 async fn a_role_that_allows_an_hour_is_asked_for_two_hours_once_only() {
     let arn = new_spec("web").role_arn.as_str().to_owned();
-    let roles = Roles::Listed(vec![Role { arn, max_session_duration: 3600 }]);
+    let roles = Roles::Listed(vec![Role { arn, ..Role::default() }]);
     let embedded = Embedded::start(Options { roles, ..Options::default() }).await;
     let sts = embedded.sts();
     let spec = SessionSpec { duration: SessionDuration::new(7200).unwrap(), ..new_spec("web") };

@@ -10,3 +10,5 @@ mod requests;
 mod sdk;
 #[cfg(test)]
 mod secrets;
+#[cfg(test)]
+mod trust;

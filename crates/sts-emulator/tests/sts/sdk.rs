@@ -14,7 +14,7 @@ fn tag(key: &str, value: &str) -> Tag {
 }
 
 fn listed(arn: &str, max_session_duration: u32) -> Roles {
-    Roles::Listed(vec![Role { arn: arn.to_owned(), max_session_duration }])
+    Roles::Listed(vec![Role { arn: arn.to_owned(), max_session_duration, ..Role::default() }])
 }
 
 #[tokio::test]

@@ -1,0 +1,430 @@
+//! The request context of one AssumeRole: which keys AWS would have filled in, for an IAM principal and for ECS.
+//!
+//! The two differ in the keys that matter most. `aws:SourceArn` and `aws:SourceAccount` exist only where an AWS service calls on behalf
+//! of somebody's resource; the keys of a principal and of session tags exist only where an IAM principal calls (IAM User Guide, "AWS
+//! global condition context keys"; "Available keys for AWS STS" in the Service Authorization Reference).
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use super::document::{ASSUME_ROLE, SET_SOURCE_IDENTITY, TAG_SESSION};
+use crate::Tag;
+use crate::principal::{IamArn, Kind, is_name_character};
+
+/// The service as which Amazon ECS assumes the roles of tasks.
+pub(crate) const ECS_TASKS: &str = "ecs-tasks.amazonaws.com";
+
+/// One call of AssumeRole, as a trust policy sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssumeRoleCall {
+    /// The role that is to be assumed: `arn:aws:iam::111122223333:role/path/name`.
+    pub role_arn: String,
+    /// The tags of that role.
+    pub role_tags: Vec<Tag>,
+    /// `RoleSessionName`.
+    pub session_name: String,
+    /// `Tags`.
+    pub tags: Vec<Tag>,
+    /// `TransitiveTagKeys`.
+    pub transitive_tag_keys: Vec<String>,
+    /// The transitive tags that the caller's own session hands on.
+    pub inherited_tags: Vec<Tag>,
+    /// `SourceIdentity`.
+    pub source_identity: Option<String>,
+    /// `ExternalId`.
+    pub external_id: Option<String>,
+    /// The region whose STS is asked; none where that is not known.
+    pub region: Option<String>,
+    /// When.
+    pub at: SystemTime,
+    /// Further keys and their values, which come before everything that follows from the call.
+    pub more: Vec<(String, String)>,
+}
+
+/// Who calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TrustCaller {
+    /// An IAM principal, like the role of a proxy.
+    Iam(IamCaller),
+    /// Amazon ECS, for one of its tasks.
+    EcsTasks {
+        /// `arn:aws:ecs:REGION:ACCOUNT:task/CLUSTER/ID`, from which `aws:SourceArn` and `aws:SourceAccount` follow.
+        task_arn: String,
+    },
+}
+
+/// An IAM principal that calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IamCaller {
+    /// What `GetCallerIdentity` says: the ARN of a user or of an assumed-role session.
+    pub arn: String,
+    /// The ARN of the user, or of the role whose session it is, with its path.
+    pub principal_arn: String,
+    /// Whether `arn` is the very session, and not one that stands for any session of the role.
+    pub session_is_known: bool,
+    /// The account.
+    pub account: String,
+    /// `aws:userid`; none where it is not known.
+    pub user_id: Option<String>,
+    /// The tags of the principal and of its session; none where they are not known.
+    pub tags: Option<Vec<Tag>>,
+    /// The source identity of its session.
+    pub source_identity: Option<String>,
+    /// When its temporary credentials were issued; none where they are long-term ones or where that is not known.
+    pub token_issued: Option<SystemTime>,
+}
+
+impl IamCaller {
+    /// The caller of this ARN, of whom nothing else is known: a user, a role (by any of its sessions), or one session of a role
+    /// (`arn:aws:sts::111122223333:assumed-role/ROLE/SESSION`, which tells the role without its path). None if it is none of these.
+    #[must_use]
+    pub fn of(arn: &str) -> Option<Self> {
+        let mut parts = arn.splitn(6, ':');
+        let (_, partition, service) = (parts.next()?, parts.next()?, parts.next()?);
+        let (account, resource) = (parts.nth(1)?, parts.next()?);
+        let (principal_arn, session_is_known) = match resource.strip_prefix("assumed-role/") {
+            Some(session) if service == "sts" => {
+                let (role, session) = session.split_once('/')?;
+                let sound = (2..=64).contains(&session.len()) && session.chars().all(is_name_character);
+                (sound.then(|| format!("arn:{partition}:iam::{account}:role/{role}"))?, true)
+            }
+            _ => (arn.to_owned(), false),
+        };
+        let principal = IamArn::parse(&principal_arn)?;
+        let arn = match principal.kind {
+            Kind::User => principal_arn.clone(),
+            Kind::Role if session_is_known => arn.to_owned(),
+            Kind::Role => principal.session("*").arn,
+        };
+        let account = principal.account;
+        let (user_id, tags, source_identity, token_issued) = (None, None, None, None);
+        Some(Self { arn, principal_arn, session_is_known, account, user_id, tags, source_identity, token_issued })
+    }
+
+    /// Whether it is a session of a role.
+    #[must_use]
+    pub fn is_session(&self) -> bool {
+        self.arn.contains(":assumed-role/")
+    }
+}
+
+impl TrustCaller {
+    /// How AWS names the caller when it is denied.
+    #[must_use]
+    pub fn arn(&self) -> &str {
+        match self {
+            Self::Iam(caller) => &caller.arn,
+            Self::EcsTasks { .. } => ECS_TASKS,
+        }
+    }
+}
+
+impl AssumeRoleCall {
+    /// The actions that must all be allowed. Tags that the caller's session hands on need sts:TagSession again.
+    pub(super) fn actions(&self, caller: &TrustCaller) -> Vec<&'static str> {
+        let inherited = match caller {
+            TrustCaller::Iam(caller) => caller.source_identity.is_some(),
+            TrustCaller::EcsTasks { .. } => false,
+        };
+        let mut actions = vec![ASSUME_ROLE];
+        if !self.tags.is_empty() || !self.inherited_tags.is_empty() {
+            actions.push(TAG_SESSION);
+        }
+        if self.source_identity.is_some() || inherited {
+            actions.push(SET_SOURCE_IDENTITY);
+        }
+        actions
+    }
+}
+
+/// What a key of the context holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value {
+    One(String),
+    Many(Vec<String>),
+    /// There is a value, and what it is cannot be known here, for this reason.
+    Unknown(&'static str),
+    /// The `aws:SourceArn` of ECS: AWS does not say which one it is, only that it names all clusters.
+    EcsSource(EcsSource),
+}
+
+/// Two ARNs that a pattern must both fit in order to be one for all clusters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct EcsSource {
+    /// The task's.
+    pub(super) task: String,
+    /// The one of a task whose cluster and id nobody can have written into a policy.
+    pub(super) any: String,
+}
+
+/// All keys of a request, without case, as IAM looks them up.
+#[derive(Debug, Default)]
+pub(super) struct Context {
+    values: BTreeMap<String, Value>,
+    is_ecs: bool,
+    /// Keys with this beginning that are not in `values` have values that nobody knows here.
+    principal_tags_unknown: bool,
+}
+
+const NOT_KNOWN: &str = "its value is not known here";
+const UNKNOWN: &Value = &Value::Unknown(NOT_KNOWN);
+
+impl Context {
+    /// The context of a call.
+    pub(super) fn new(call: &AssumeRoleCall, caller: &TrustCaller) -> Self {
+        let mut context = Self { is_ecs: matches!(caller, TrustCaller::EcsTasks { .. }), ..Self::default() };
+        context.of_the_call(call);
+        match caller {
+            TrustCaller::Iam(iam) => context.of_the_principal(iam, call.at),
+            TrustCaller::EcsTasks { task_arn } => context.of_ecs(task_arn),
+        }
+        for (key, value) in &call.more {
+            context.set(key, Value::One(value.clone()));
+        }
+        context
+    }
+
+    #[cfg(test)]
+    pub(super) fn of<'a>(values: impl IntoIterator<Item = (&'a str, Value)>) -> Self {
+        let values = values.into_iter().map(|(key, value)| (key.to_lowercase(), value)).collect();
+        Self { values, ..Self::default() }
+    }
+
+    /// The value of a key; none where the request does not have the key.
+    pub(super) fn get(&self, key: &str) -> Option<&Value> {
+        let key = key.to_lowercase();
+        let unknown = self.principal_tags_unknown && key.starts_with("aws:principaltag/");
+        self.values.get(&key).or(unknown.then_some(UNKNOWN))
+    }
+
+    /// Why a key that the policy asks for is not there, where that is a trap.
+    pub(super) fn why_absent(&self, key: &str) -> Option<&'static str> {
+        let key = key.to_lowercase();
+        match (key.as_str(), self.is_ecs) {
+            ("aws:sourcearn" | "aws:sourceaccount", false) => Some("only the call of an AWS service has it"),
+            ("sts:durationseconds", _) => Some("AssumeRole never has it"),
+            ("sts:externalid", true) => Some("ECS sends no external id"),
+            ("sts:sourceidentity", true) => Some("ECS sets no source identity"),
+            ("aws:tagkeys" | "sts:transitivetagkeys", true) => Some("ECS passes no session tags"),
+            (key, true) if key.starts_with("aws:requesttag/") => Some("ECS passes no session tags"),
+            (key, true) if key.starts_with("aws:principal") => Some("an AWS service is no IAM principal"),
+            _ => None,
+        }
+    }
+
+    fn set(&mut self, key: &str, value: Value) {
+        self.values.insert(key.to_lowercase(), value);
+    }
+
+    fn one(&mut self, key: &str, value: &str) {
+        self.set(key, Value::One(value.to_owned()));
+    }
+
+    fn tags(&mut self, prefix: &str, tags: &[Tag]) {
+        for tag in tags {
+            self.one(&format!("{prefix}{}", tag.key), &tag.value);
+        }
+    }
+
+    fn of_the_call(&mut self, call: &AssumeRoleCall) {
+        self.tags("aws:ResourceTag/", &call.role_tags);
+        self.tags("iam:ResourceTag/", &call.role_tags);
+        self.tags("aws:ResourceTag/", &call.inherited_tags);
+        self.tags("aws:RequestTag/", &call.tags);
+        if !call.tags.is_empty() {
+            self.set("aws:TagKeys", Value::Many(call.tags.iter().map(|tag| tag.key.clone()).collect()));
+        }
+        if !call.transitive_tag_keys.is_empty() {
+            self.set("sts:TransitiveTagKeys", Value::Many(call.transitive_tag_keys.clone()));
+        }
+        self.one("sts:RoleSessionName", &call.session_name);
+        for (key, value) in [("sts:ExternalId", &call.external_id), ("sts:SourceIdentity", &call.source_identity)] {
+            if let Some(value) = value {
+                self.one(key, value);
+            }
+        }
+        if let Some(account) = call.role_arn.split(':').nth(4) {
+            self.one("aws:ResourceAccount", account);
+        }
+        self.one("aws:SecureTransport", "true");
+        self.one("aws:CurrentTime", &rfc3339(call.at));
+        let since_1970 = call.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.one("aws:EpochTime", &since_1970.as_secs().to_string());
+        match &call.region {
+            Some(region) => self.one("aws:RequestedRegion", region),
+            None => self.set("aws:RequestedRegion", UNKNOWN.clone()),
+        }
+        // AWS fills these in from what it sees of the network and of organizations, which is nothing that could be made up here.
+        for key in [
+            "aws:SourceIp",
+            "aws:UserAgent",
+            "aws:SourceVpc",
+            "aws:SourceVpce",
+            "aws:VpcSourceIp",
+            "aws:PrincipalOrgID",
+            "aws:PrincipalOrgPaths",
+            "aws:ResourceOrgID",
+            "aws:ResourceOrgPaths",
+        ] {
+            self.set(key, UNKNOWN.clone());
+        }
+    }
+
+    fn of_the_principal(&mut self, caller: &IamCaller, at: SystemTime) {
+        let IamCaller { principal_arn, account, user_id, tags, source_identity, token_issued, .. } = caller;
+        self.one("aws:PrincipalArn", principal_arn);
+        self.one("aws:PrincipalAccount", account);
+        self.one("aws:PrincipalIsAWSService", "false");
+        self.one("aws:ViaAWSService", "false");
+        match user_id {
+            Some(id) => self.one("aws:userid", id),
+            None => self.set("aws:userid", UNKNOWN.clone()),
+        }
+        self.principal_tags_unknown = tags.is_none();
+        self.tags("aws:PrincipalTag/", tags.as_deref().unwrap_or_default());
+        if caller.is_session() {
+            self.one("aws:PrincipalType", "AssumedRole");
+            self.one("aws:MultiFactorAuthPresent", "false");
+            match token_issued {
+                Some(issued) => self.one("aws:TokenIssueTime", &rfc3339((*issued).min(at))),
+                None => self.set("aws:TokenIssueTime", UNKNOWN.clone()),
+            }
+        } else {
+            self.one("aws:PrincipalType", "User");
+            self.one("aws:username", principal_arn.rsplit('/').next().unwrap_or_default());
+        }
+        if let Some(identity) = source_identity {
+            self.one("aws:SourceIdentity", identity);
+        }
+    }
+
+    fn of_ecs(&mut self, task_arn: &str) {
+        if let [arn, partition, service, region, account, _] = task_arn.splitn(6, ':').collect::<Vec<_>>()[..] {
+            let head = [arn, partition, service, region, account].join(":");
+            let any = format!("{head}:task/\u{1}/\u{1}");
+            self.set("aws:SourceArn", Value::EcsSource(EcsSource { task: task_arn.to_owned(), any }));
+            self.one("aws:SourceAccount", account);
+        }
+        self.one("aws:PrincipalIsAWSService", "true");
+        self.one("aws:PrincipalServiceName", ECS_TASKS);
+        for key in ["aws:PrincipalServiceNamesList", "aws:SourceOrgID", "aws:SourceOrgPaths", "aws:ViaAWSService"] {
+            self.set(key, UNKNOWN.clone());
+        }
+        for key in ["aws:PrincipalOrgID", "aws:PrincipalOrgPaths"] {
+            self.values.remove(&key.to_lowercase());
+        }
+    }
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{ecs, proxy, tag, task_call};
+    use super::*;
+
+    fn absent(context: &Context, keys: &[&str]) -> bool {
+        keys.iter().all(|key| context.get(key).is_none())
+    }
+
+    #[test]
+    fn ecs_and_a_proxy_have_different_keys() {
+        let call = task_call();
+        let (of_ecs, of_proxy) =
+            (Context::new(&AssumeRoleCall { tags: Vec::new(), ..call.clone() }, &ecs()), Context::new(&call, &proxy()));
+        let one = |value: &str| Some(Value::One(value.to_owned()));
+        for (key, with_ecs, with_proxy) in [
+            ("aws:SourceAccount", one("111122223333"), None),
+            ("aws:PrincipalIsAWSService", one("true"), one("false")),
+            ("aws:PrincipalServiceName", one("ecs-tasks.amazonaws.com"), None),
+            ("aws:PrincipalArn", None, one("arn:aws:iam::111122223333:role/taskcreds-proxy")),
+            ("aws:PrincipalAccount", None, one("111122223333")),
+            ("aws:PrincipalType", None, one("AssumedRole")),
+            ("aws:RequestTag/ECS-CLUSTER-NAME", None, one("prod")),
+            ("sts:RoleSessionName", one("0123456789abcdef"), one("0123456789abcdef")),
+            ("aws:username", None, None),
+            ("aws:MultiFactorAuthPresent", None, one("false")),
+            ("aws:ResourceTag/stage", one("live"), one("live")),
+            ("aws:ResourceAccount", one("111122223333"), one("111122223333")),
+            ("aws:SecureTransport", one("true"), one("true")),
+            ("aws:CurrentTime", one("2026-11-25T04:30:00Z"), one("2026-11-25T04:30:00Z")),
+            ("aws:EpochTime", one("1795581000"), one("1795581000")),
+            ("aws:RequestedRegion", one("us-west-2"), one("us-west-2")),
+            ("sts:DurationSeconds", None, None),
+        ] {
+            assert_eq!(of_ecs.get(key).cloned(), with_ecs, "{key} as ECS");
+            assert_eq!(of_proxy.get(key).cloned(), with_proxy, "{key} as a proxy");
+        }
+        assert!(matches!(of_ecs.get("AWS:sourcearn"), Some(Value::EcsSource(_))));
+        assert!(absent(&of_ecs, &["aws:TagKeys", "aws:PrincipalTag/team", "aws:userid", "aws:TokenIssueTime"]));
+        assert!(absent(&of_proxy, &["aws:SourceArn", "sts:ExternalId", "aws:SourceIdentity", "sts:TransitiveTagKeys"]));
+        assert_eq!(of_proxy.get("aws:SourceIp"), Some(UNKNOWN));
+        assert_eq!(of_proxy.get("aws:PrincipalTag/team"), Some(UNKNOWN), "nobody has said which tags the proxy has");
+    }
+
+    #[test]
+    fn a_caller_is_told_from_its_arn() {
+        let session = "arn:aws:sts::111122223333:assumed-role/proxy/host-1";
+        for (arn, calls_as, principal, known) in [
+            (
+                "arn:aws:iam::111122223333:user/a/me",
+                "arn:aws:iam::111122223333:user/a/me",
+                "arn:aws:iam::111122223333:user/a/me",
+                false,
+            ),
+            (
+                "arn:aws-cn:iam::111122223333:role/a/proxy",
+                "arn:aws-cn:sts::111122223333:assumed-role/proxy/*",
+                "arn:aws-cn:iam::111122223333:role/a/proxy",
+                false,
+            ),
+            (session, session, "arn:aws:iam::111122223333:role/proxy", true),
+        ] {
+            let caller = IamCaller::of(arn).unwrap();
+            assert_eq!((&*caller.arn, &*caller.principal_arn, caller.session_is_known), (calls_as, principal, known));
+            assert_eq!(
+                (&*caller.account, caller.is_session()),
+                ("111122223333", arn != principal || arn.contains(":role/"))
+            );
+        }
+        for arn in [
+            "",
+            "proxy",
+            "arn:aws:iam::111122223333:root",
+            "arn:aws:sts::111122223333:assumed-role/proxy",
+            "arn:aws:sts::1:assumed-role/proxy/x1",
+            "arn:aws:sts::111122223333:assumed-role/proxy/*",
+        ] {
+            assert_eq!(IamCaller::of(arn), None, "{arn}");
+        }
+    }
+
+    #[test]
+    fn actions_follow_from_what_is_passed_and_inherited() {
+        let plain = AssumeRoleCall { tags: Vec::new(), ..task_call() };
+        let with = |call: &AssumeRoleCall, caller: &TrustCaller| call.actions(caller);
+        assert_eq!(with(&plain, &proxy()), ["sts:AssumeRole"]);
+        assert_eq!(with(&task_call(), &proxy()), ["sts:AssumeRole", "sts:TagSession"]);
+        let inherits = AssumeRoleCall { inherited_tags: vec![tag("team", "a")], ..plain.clone() };
+        assert_eq!(with(&inherits, &proxy()), ["sts:AssumeRole", "sts:TagSession"]);
+        let identity = AssumeRoleCall { source_identity: Some("task".to_owned()), ..plain.clone() };
+        assert_eq!(with(&identity, &proxy()), ["sts:AssumeRole", "sts:SetSourceIdentity"]);
+        let TrustCaller::Iam(mut caller) = proxy() else { panic!("a proxy is an IAM principal") };
+        caller.source_identity = Some("alice".to_owned());
+        assert_eq!(with(&plain, &TrustCaller::Iam(caller)), ["sts:AssumeRole", "sts:SetSourceIdentity"]);
+    }
+
+    #[test]
+    fn tags_of_a_chain_come_before_those_of_the_role_and_given_keys_before_all() {
+        let call = AssumeRoleCall {
+            inherited_tags: vec![tag("Stage", "test")],
+            more: vec![("aws:SourceIp".to_owned(), "203.0.113.1".to_owned())],
+            ..task_call()
+        };
+        let context = Context::new(&call, &proxy());
+        assert_eq!(context.get("aws:ResourceTag/stage"), Some(&Value::One("test".to_owned())));
+        assert_eq!(context.get("aws:SourceIp"), Some(&Value::One("203.0.113.1".to_owned())));
+    }
+}

@@ -1,0 +1,424 @@
+//! Traps in a trust policy that IAM takes: it means something else than it says, or trusts more than its author thinks.
+
+use super::condition::Condition;
+use super::context::ECS_TASKS;
+use super::document::{ASSUME_ROLE, SET_SOURCE_IDENTITY, Statement, TAG_SESSION, TrustPolicy, USUAL_CHARACTERS};
+use super::glob;
+use super::operator::{Base, Set};
+use super::principal::Principal;
+use super::variables;
+
+/// Something about a policy that its author should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub level: Level,
+    /// Its name, as `source-arn-of-a-cluster`.
+    pub code: &'static str,
+    /// `Statement[0] "Ecs"`; empty for the policy as a whole.
+    pub place: String,
+    /// What it is and what to do.
+    pub message: String,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// The policy does not do what it looks like, or trusts whom it should not.
+    Trap,
+    /// It does what it says; whether that is meant, its author knows.
+    Note,
+}
+
+impl Level {
+    /// `trap` or `note`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Trap => "trap",
+            Self::Note => "note",
+        }
+    }
+}
+
+/// Keys of AssumeRole (Service Authorization Reference, "Condition keys for AWS STS"; IAM User Guide, "AWS global condition context
+/// keys"), and whether they have several values. Those that end in `/` go on with a tag key.
+const KEYS: [(&str, bool); 47] = [
+    ("aws:calledvia", true),
+    ("aws:calledviafirst", false),
+    ("aws:calledvialast", false),
+    ("aws:currenttime", false),
+    ("aws:epochtime", false),
+    ("aws:federatedprovider", false),
+    ("aws:multifactorauthage", false),
+    ("aws:multifactorauthpresent", false),
+    ("aws:principalaccount", false),
+    ("aws:principalarn", false),
+    ("aws:principalisawsservice", false),
+    ("aws:principalorgid", false),
+    ("aws:principalorgpaths", true),
+    ("aws:principalservicename", false),
+    ("aws:principalservicenameslist", true),
+    ("aws:principaltag/", false),
+    ("aws:principaltype", false),
+    ("aws:referer", false),
+    ("aws:requestedregion", false),
+    ("aws:requesttag/", false),
+    ("aws:resourceaccount", false),
+    ("aws:resourceorgid", false),
+    ("aws:resourceorgpaths", true),
+    ("aws:resourcetag/", false),
+    ("aws:securetransport", false),
+    ("aws:sourceaccount", false),
+    ("aws:sourcearn", false),
+    ("aws:sourceidentity", false),
+    ("aws:sourceip", false),
+    ("aws:sourceorgid", false),
+    ("aws:sourceorgpaths", true),
+    ("aws:sourcevpc", false),
+    ("aws:sourcevpce", false),
+    ("aws:tagkeys", true),
+    ("aws:tokenissuetime", false),
+    ("aws:useragent", false),
+    ("aws:userid", false),
+    ("aws:username", false),
+    ("aws:viaawsservice", false),
+    ("aws:vpcsourceip", false),
+    ("ec2:sourceinstancearn", false),
+    ("iam:resourcetag/", false),
+    ("sts:durationseconds", false),
+    ("sts:externalid", false),
+    ("sts:rolesessionname", false),
+    ("sts:sourceidentity", false),
+    ("sts:transitivetagkeys", true),
+];
+
+/// Services whose documentation has `aws:SourceAccount` and `aws:SourceArn` in the trust policy of their roles.
+const SERVICES_WITH_A_SOURCE: [&str; 2] = [ECS_TASKS, "ssm.amazonaws.com"];
+
+/// All findings, traps first.
+#[must_use]
+pub fn lint(policy: &TrustPolicy) -> Vec<Finding> {
+    let mut findings = Findings { place: String::new(), found: Vec::new() };
+    if policy.characters > USUAL_CHARACTERS {
+        findings.trap(
+            "long",
+            format!("has {} characters without white space; IAM takes {USUAL_CHARACTERS} unless AWS has raised the quota of the account", policy.characters),
+        );
+    }
+    for statement in &policy.statements {
+        findings.place.clone_from(&statement.name);
+        principals(statement, &mut findings);
+        if statement.allows {
+            confused_deputy(statement, &mut findings);
+            everybody(statement, &mut findings);
+            missing_tag_session(policy, statement, &mut findings);
+        }
+        for condition in &statement.conditions {
+            keys(statement, condition, &mut findings);
+            values(policy, condition, &mut findings);
+        }
+    }
+    conditions_on_one_action(policy, &mut findings);
+    findings.found.sort_by_key(|finding| finding.level);
+    findings.found
+}
+
+struct Findings {
+    place: String,
+    found: Vec<Finding>,
+}
+
+impl Findings {
+    fn trap(&mut self, code: &'static str, message: impl Into<String>) {
+        self.add(Level::Trap, code, message.into());
+    }
+
+    fn note(&mut self, code: &'static str, message: impl Into<String>) {
+        self.add(Level::Note, code, message.into());
+    }
+
+    fn add(&mut self, level: Level, code: &'static str, message: String) {
+        self.found.push(Finding { level, code, place: self.place.clone(), message });
+    }
+}
+
+fn principals(statement: &Statement, findings: &mut Findings) {
+    for principal in &statement.principals {
+        match principal {
+            Principal::Deleted(id) => findings.trap(
+                "deleted-principal",
+                format!("{id} stands for a user or role that was deleted: it is nobody, also if one of that name was made again. Name its ARN again"),
+            ),
+            Principal::Service(name) if name == "*" => {
+                findings.trap("service-wildcard", "Service \"*\" is no service: name each one");
+            }
+            Principal::Account(account) if statement.allows => findings.note(
+                "account",
+                format!("trusts everybody in account {account} whose own policies allow {ASSUME_ROLE} of this role; name a role's ARN to trust that one alone"),
+            ),
+            _ => {}
+        }
+    }
+}
+
+fn is_for_aws(statement: &Statement) -> bool {
+    statement.principals.iter().any(Principal::is_aws)
+}
+
+fn services(statement: &Statement) -> impl Iterator<Item = &str> {
+    statement.principals.iter().filter_map(|principal| match principal {
+        Principal::Service(name) => Some(name.as_str()),
+        _ => None,
+    })
+}
+
+/// Whether a condition demands something of a key, so that a caller without it is not let in.
+fn demands(condition: &Condition, key: &str) -> bool {
+    let operator = condition.operator;
+    condition.key.eq_ignore_ascii_case(key)
+        && !operator.negated
+        && !operator.if_exists
+        && operator.base != Base::Null
+        && operator.set != Some(Set::ForAllValues)
+}
+
+/// A service that calls for anybody must be held to one account.
+fn confused_deputy(statement: &Statement, findings: &mut Findings) {
+    let Some(service) = services(statement).find(|service| SERVICES_WITH_A_SOURCE.contains(service)) else { return };
+    if !statement.is_about(ASSUME_ROLE) {
+        return;
+    }
+    let names_an_account =
+        |arn: &str| arn.split(':').nth(4).is_some_and(|account| !account.is_empty() && !account.contains(['*', '?']));
+    let is_held = statement.conditions.iter().any(|condition| {
+        demands(condition, "aws:SourceAccount")
+            || demands(condition, "aws:SourceArn") && condition.values.iter().all(|arn| names_an_account(arn))
+            || demands(condition, "aws:SourceOrgID")
+    });
+    if !is_held {
+        findings.trap(
+            "confused-deputy",
+            format!(
+                "trusts {service} whoever it works for: somebody in another account could have it use this role. Add StringEquals \
+                 aws:SourceAccount, and ArnLike aws:SourceArn, of your account"
+            ),
+        );
+    }
+}
+
+fn everybody(statement: &Statement, findings: &mut Findings) {
+    const WHO: [&str; 10] = [
+        "aws:PrincipalArn",
+        "aws:PrincipalAccount",
+        "aws:PrincipalOrgID",
+        "aws:PrincipalOrgPaths",
+        "aws:userid",
+        "aws:username",
+        "aws:SourceAccount",
+        "aws:SourceArn",
+        "aws:PrincipalServiceName",
+        "aws:SourceIdentity",
+    ];
+    let holds_who = |condition: &Condition| WHO.iter().any(|key| demands(condition, key));
+    if statement.principals.contains(&Principal::Anyone) && !statement.conditions.iter().any(holds_who) {
+        findings.trap(
+            "everybody",
+            "trusts every AWS account there is: name the principal, or demand aws:PrincipalArn or aws:PrincipalOrgID",
+        );
+    }
+}
+
+/// Without sts:TagSession, a caller that passes session tags is denied.
+fn missing_tag_session(policy: &TrustPolicy, statement: &Statement, findings: &mut Findings) {
+    let named =
+        |principal: &Principal| matches!(principal, Principal::Role(_) | Principal::User(_) | Principal::Session(_));
+    let granted = |principal: &Principal| {
+        let of_both = |other: &&Statement| other.allows && other.principals.contains(principal);
+        policy.statements.iter().filter(of_both).any(|other| other.is_about(TAG_SESSION))
+    };
+    if statement.is_about(ASSUME_ROLE)
+        && let Some(principal) = statement.principals.iter().find(|principal| named(principal) && !granted(principal))
+    {
+        let name = principal.text();
+        findings.note("no-tag-session", format!("{name} may not {TAG_SESSION}: it is denied as soon as it passes session tags, as this proxy does unless session_tags is off"));
+    }
+}
+
+fn keys(statement: &Statement, condition: &Condition, findings: &mut Findings) {
+    let key = condition.key.to_lowercase();
+    // A key that ends in `/` goes on with the key of a tag.
+    let is_known = |known: &str| match known.strip_suffix('/') {
+        Some(_) => key.len() > known.len() && key.starts_with(known),
+        None => key == known,
+    };
+    let known = KEYS.iter().find(|(known, _)| is_known(known));
+    let written = format!("{} {}", condition.name, condition.key);
+    let is_ours = key.starts_with("aws:") || key.starts_with("sts:");
+    match known {
+        None if is_ours => findings
+            .trap("unknown-key", format!("{written}: AssumeRole has no such key; IAM takes it and never finds it")),
+        None => findings.note(
+            "foreign-key",
+            format!("{written}: a key of another service or of an identity provider, which AssumeRole does not have"),
+        ),
+        Some((_, true)) if condition.operator.set.is_none() && condition.operator.base != Base::Null => findings.trap(
+            "no-set-operator",
+            format!(
+                "{written}: the key has several values, so it needs ForAnyValue: or ForAllValues: before the operator"
+            ),
+        ),
+        Some((_, false)) if condition.operator.set.is_some() => {
+            findings.trap("set-operator", format!("{written}: the key has one value; leave the set operator out"));
+        }
+        Some(_) => {}
+    }
+    if condition.operator.set == Some(Set::ForAllValues) && statement.allows {
+        let is_there = |other: &Condition| {
+            other.key.eq_ignore_ascii_case(&key)
+                && other.operator.base == Base::Null
+                && other.values.iter().all(|value| value.eq_ignore_ascii_case("false"))
+        };
+        if !statement.conditions.iter().any(is_there) {
+            findings.trap(
+                "for-all-values",
+                format!(
+                    "{written}: holds also where the request does not have the key; add Null {} \"false\"",
+                    condition.key
+                ),
+            );
+        }
+    }
+    let never = |what: &str| format!("{written}: {what}, so this condition never holds for it");
+    let demanded = demands(condition, &condition.key);
+    match key.as_str() {
+        "sts:durationseconds" => {
+            findings.trap(
+                "duration-seconds",
+                format!("{written}: AssumeRole does not have this key. Set the role's MaxSessionDuration instead"),
+            );
+        }
+        "aws:sourcearn" | "aws:sourceaccount" if is_for_aws(statement) && demanded && statement.allows => {
+            let code = "source-of-an-iam-principal";
+            findings
+                .trap(code, never("an IAM principal, such as this proxy, does not bring it; only an AWS service does"));
+        }
+        "sts:externalid" | "sts:sourceidentity" | "aws:tagkeys" | "sts:transitivetagkeys"
+            if demanded && for_ecs(statement) =>
+        {
+            findings
+                .trap("tags-of-ecs", never("ECS passes neither session tags nor an external id nor a source identity"));
+        }
+        key if key.starts_with("aws:requesttag/") && demanded && for_ecs(statement) => {
+            findings
+                .trap("tags-of-ecs", never("ECS passes neither session tags nor an external id nor a source identity"));
+        }
+        "aws:multifactorauthpresent" | "aws:multifactorauthage" if demanded && statement.allows => {
+            findings.note(
+                "mfa",
+                format!("{written}: no program without a person at it, such as this proxy, can give a code"),
+            );
+        }
+        _ => {}
+    }
+    if key == "aws:sourcearn" && for_ecs(statement) {
+        source_arn_of_ecs(condition, &written, findings);
+    }
+}
+
+fn for_ecs(statement: &Statement) -> bool {
+    services(statement).any(|service| service == ECS_TASKS)
+}
+
+/// ECS supports a SourceArn only for all clusters (Amazon ECS Developer Guide, "Amazon ECS task IAM role").
+fn source_arn_of_ecs(condition: &Condition, written: &str, findings: &mut Findings) {
+    let compares_text = matches!(
+        condition.operator.base,
+        Base::Arn | Base::StringLike | Base::StringEquals | Base::StringEqualsIgnoreCase
+    );
+    for arn in condition.values.iter().filter(|_| compares_text) {
+        let parts: Vec<&str> = arn.splitn(6, ':').collect();
+        let is_wide = matches!(parts[..], [_, _, _, _, _, "*" | "task/*"]);
+        if parts.len() == 6 && !is_wide {
+            findings.trap(
+                "source-arn-of-a-cluster",
+                format!(
+                    "{written}: \"{arn}\" is narrower than all clusters, which ECS does not support: tasks fail with `unable to assume the \
+                     role`. Write arn:aws:ecs:REGION:ACCOUNT:*; a cluster is held by the tags of the proxy's sessions alone"
+                ),
+            );
+        }
+    }
+}
+
+fn values(policy: &TrustPolicy, condition: &Condition, findings: &mut Findings) {
+    let written = format!("{} {}", condition.name, condition.key);
+    for value in &condition.values {
+        let variables: Vec<&str> = variables::of(value).collect();
+        let is_text = matches!(condition.operator.base, Base::StringEquals | Base::StringEqualsIgnoreCase);
+        let has_wildcards = without_variables(value).contains(['*', '?']);
+        if is_text && has_wildcards {
+            findings.trap(
+                "wildcard-as-text",
+                format!("{written}: \"{value}\" is compared as it stands; only StringLike and ArnLike have wildcards"),
+            );
+        }
+        if condition.operator.base == Base::Arn && value.split(':').count() < 6 && variables.is_empty() {
+            findings.trap("short-arn", format!("{written}: \"{value}\" has fewer than the six parts of an ARN, and fits none here; evaluators disagree about it"));
+        }
+        if !variables.is_empty() && !policy.has_variables {
+            findings.trap("variables-without-version", format!("{written}: \"{value}\" is compared as it stands, because only \"Version\": \"2012-10-17\" has variables"));
+        } else if !variables.is_empty() && !condition.operator.has_variables() {
+            findings.trap(
+                "variables-of-no-text",
+                format!("{written}: variables are replaced in String and Arn operators only"),
+            );
+        }
+    }
+}
+
+fn without_variables(value: &str) -> String {
+    variables::of(value).fold(value.to_owned(), |text, variable| text.replace(&format!("${{{variable}}}"), ""))
+}
+
+/// Each action is decided for itself, so conditions on one of them do not hold the other.
+fn conditions_on_one_action(policy: &TrustPolicy, findings: &mut Findings) {
+    let allowing = || policy.statements.iter().filter(|statement| statement.allows);
+    let only =
+        |statement: &Statement, action: &str, other: &str| statement.is_about(action) && !statement.is_about(other);
+    for extra in [TAG_SESSION, SET_SOURCE_IDENTITY] {
+        for one in allowing().filter(|statement| only(statement, ASSUME_ROLE, extra)) {
+            for other in allowing().filter(|statement| only(statement, extra, ASSUME_ROLE)) {
+                let shared = one.principals.iter().any(|principal| other.principals.contains(principal));
+                let (with, without) = match (one.conditions.is_empty(), other.conditions.is_empty()) {
+                    (false, true) => ((ASSUME_ROLE, one), (extra, other)),
+                    (true, false) => ((extra, other), (ASSUME_ROLE, one)),
+                    _ => continue,
+                };
+                if shared {
+                    findings.place.clone_from(&without.1.name);
+                    findings.trap(
+                        "conditions-on-one-action",
+                        format!(
+                            "allows {} without the conditions under which {} allows {}: each action is decided for itself. Put both actions \
+                             into one statement",
+                            without.0, with.1.name, with.0
+                        ),
+                    );
+                }
+            }
+        }
+    }
+    for statement in allowing()
+        .filter(|statement| statement.actions.iter().any(|action| glob::pieces(action).contains(&glob::Piece::Many)))
+    {
+        findings.place.clone_from(&statement.name);
+        findings.note(
+            "action-wildcard",
+            format!("allows {}, which is more than {ASSUME_ROLE} and {TAG_SESSION}", statement.actions.join(", ")),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! A policy for each trap, and the same one mended.
+
+use super::*;
+
+fn policy(statements: &str) -> TrustPolicy {
+    let document = if statements.starts_with('{') {
+        format!(r#"{{"Version":"2012-10-17","Statement":[{statements}]}}"#)
+    } else {
+        statements.replacen('!', "", 1)
+    };
+    document.parse().unwrap()
+}
+
+fn codes(statements: &str) -> Vec<&'static str> {
+    lint(&policy(statements)).iter().map(|finding| finding.code).collect()
+}
+
+fn ecs(condition: &str) -> String {
+    format!(
+        r#"{{"Effect":"Allow","Principal":{{"Service":"ecs-tasks.amazonaws.com"}},"Action":"sts:AssumeRole","Condition":{condition}}}"#
+    )
+}
+
+fn proxy(condition: &str) -> String {
+    format!(
+        r#"{{"Effect":"Allow","Principal":{{"AWS":"arn:aws:iam::111122223333:role/proxy"}},"Action":["sts:AssumeRole","sts:TagSession"],"Condition":{condition}}}"#
+    )
+}
+
+fn account(more: &str) -> String {
+    let more = if more.is_empty() { String::new() } else { format!(",{more}") };
+    format!(r#"{{"StringEquals":{{"aws:SourceAccount":"111122223333"}}{more}}}"#)
+}
+
+#[test]
+fn sound_policies_have_no_findings() {
+    for statements in [
+        ecs(&account(r#""ArnLike":{"aws:SourceArn":"arn:aws:ecs:us-west-2:111122223333:*"}"#)),
+        ecs(&account("")),
+        ecs(r#"{"ArnLike":{"aws:SourceArn":["arn:aws:ecs:*:111122223333:task/*"]}}"#),
+        proxy("{}"),
+        proxy(
+            r#"{"StringLike":{"aws:RequestTag/ecs-task-arn":"arn:aws:ecs:us-west-2:111122223333:task/prod/*"},"StringEquals":{"sts:ExternalId":"${aws:username}"}}"#,
+        ),
+        proxy(r#"{"ForAllValues:StringLike":{"aws:TagKeys":"ecs-*"},"Null":{"aws:TagKeys":"false"}}"#),
+        format!("{},{}", ecs(&account("")), proxy("{}")),
+        r#"{"Effect":"Allow","Principal":{"Service":"ec2.amazonaws.com"},"Action":"sts:AssumeRole"}"#.to_owned(),
+    ] {
+        assert_eq!(codes(&statements), Vec::<&str>::new(), "{statements}");
+    }
+}
+
+#[test]
+fn every_trap_is_found() {
+    let long = "x".repeat(2000);
+    for (statements, found) in [
+        (ecs("{}"), &["confused-deputy"][..]),
+        (ecs(r#"{"StringNotEquals":{"aws:SourceAccount":"444455556666"}}"#), &["confused-deputy"]),
+        (ecs(r#"{"StringEqualsIfExists":{"aws:SourceAccount":"111122223333"}}"#), &["confused-deputy"]),
+        (ecs(r#"{"ArnLike":{"aws:SourceArn":"arn:aws:ecs:*:*:*"}}"#), &["confused-deputy"]),
+        (r#"{"Effect":"Allow","Principal":{"Service":"ssm.amazonaws.com"},"Action":"sts:AssumeRole"}"#.to_owned(), &["confused-deputy"]),
+        (ecs(r#"{"ArnLike":{"aws:SourceArn":"arn:aws:ecs:us-west-2:111122223333:task/prod/*"}}"#), &["source-arn-of-a-cluster"]),
+        (ecs(r#"{"ArnLike":{"aws:SourceArn":"arn:aws:ecs:us-west-2:111122223333:cluster/prod"}}"#), &["source-arn-of-a-cluster"]),
+        (ecs(&account(r#""ArnNotLike":{"aws:SourceArn":"arn:aws:ecs:us-west-2:111122223333:task/dev/*"}"#)), &["source-arn-of-a-cluster"]),
+        (ecs(&account(r#""ArnLike":{"aws:SourceArn":"arn:aws:ecs:*"}"#)), &["short-arn"]),
+        (ecs(&account(r#""StringLike":{"aws:RequestTag/ecs-cluster-name":"prod"}"#)), &["tags-of-ecs"]),
+        (ecs(&account(r#""StringLike":{"sts:ExternalId":"prod"}"#)), &["tags-of-ecs"]),
+        (proxy(r#"{"StringEquals":{"aws:SourceAccount":"111122223333"}}"#), &["source-of-an-iam-principal"]),
+        (proxy(r#"{"ArnLike":{"aws:SourceArn":"arn:aws:ecs:us-west-2:111122223333:*"}}"#), &["source-of-an-iam-principal"]),
+        (proxy(r#"{"NumericLessThan":{"sts:DurationSeconds":3600}}"#), &["duration-seconds"]),
+        (proxy(r#"{"StringEquals":{"aws:RequestTag/ecs-task-arn":"arn:aws:ecs:us-west-2:111122223333:task/prod/*"}}"#), &["wildcard-as-text"]),
+        (proxy(r#"{"StringEquals":{"aws:PrincipalArm":"x"}}"#), &["unknown-key"]),
+        (proxy(r#"{"StringEquals":{"aws:RequestTag/":"x"}}"#), &["unknown-key"]),
+        (proxy(r#"{"StringEquals":{"s3:prefix":"x"}}"#), &["foreign-key"]),
+        (proxy(r#"{"StringEquals":{"aws:TagKeys":"ecs-task-arn"}}"#), &["no-set-operator"]),
+        (proxy(r#"{"ForAnyValue:StringEquals":{"sts:ExternalId":"x"}}"#), &["set-operator"]),
+        (proxy(r#"{"ForAllValues:StringLike":{"aws:TagKeys":"ecs-*"}}"#), &["for-all-values"]),
+        (proxy(r#"{"Bool":{"aws:MultiFactorAuthPresent":"true"}}"#), &["mfa"]),
+        (proxy(&format!(r#"{{"StringEquals":{{"sts:ExternalId":"{long}"}}}}"#)), &["long"]),
+        (format!(r#"!{{"Statement":[{}]}}"#, proxy(r#"{"StringEquals":{"sts:ExternalId":"${aws:username}"}}"#)), &["variables-without-version"]),
+        (r#"{"Effect":"Allow","Principal":"*","Action":["sts:AssumeRole","sts:TagSession"]}"#.to_owned(), &["everybody"]),
+        (r#"{"Effect":"Allow","Principal":{"AWS":"*"},"Action":"sts:AssumeRole","Condition":{"StringNotEquals":{"aws:PrincipalOrgID":"o-1"}}}"#.to_owned(), &["everybody"]),
+        (r#"{"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole","Condition":{"StringEquals":{"aws:PrincipalOrgID":"o-1"}}}"#.to_owned(), &[]),
+        (r#"{"Effect":"Allow","Principal":{"AWS":"AROA1234567890EXAMPLE"},"Action":"sts:AssumeRole"}"#.to_owned(), &["deleted-principal"]),
+        (r#"{"Effect":"Allow","Principal":{"Service":"*"},"Action":"sts:AssumeRole"}"#.to_owned(), &["service-wildcard"]),
+        (r#"{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"sts:AssumeRole"}"#.to_owned(), &["account"]),
+        (r#"{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:role/proxy"},"Action":"sts:AssumeRole"}"#.to_owned(), &["no-tag-session"]),
+        (r#"{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:role/proxy"},"Action":"sts:*"}"#.to_owned(), &["action-wildcard"]),
+    ] {
+        assert_eq!(codes(&statements), found, "{statements}");
+    }
+}
+
+#[test]
+fn conditions_on_one_of_two_actions_are_found_either_way_round() {
+    let one = |sid: &str, action: &str, condition: &str| {
+        format!(
+            r#"{{"Sid":"{sid}","Effect":"Allow","Principal":{{"AWS":"arn:aws:iam::111122223333:role/proxy"}},"Action":"{action}","Condition":{condition}}}"#
+        )
+    };
+    let condition = r#"{"StringEquals":{"aws:RequestTag/ecs-cluster-name":"prod"}}"#;
+    let found = |a: &str, b: &str, action: &str| {
+        lint(&policy(&format!("{},{}", one("A", "sts:AssumeRole", a), one("B", action, b))))
+    };
+    for (a, b, action, place) in [
+        (condition, "{}", "sts:TagSession", "Statement[1] \"B\""),
+        ("{}", condition, "sts:TagSession", "Statement[0] \"A\""),
+    ] {
+        let findings = found(a, b, action);
+        assert!(matches!(&findings[..], [Finding { code: "conditions-on-one-action", .. }]), "{findings:?}");
+        assert_eq!(findings[0].place, place);
+    }
+    assert_eq!(found(condition, condition, "sts:TagSession"), []);
+    assert_eq!(found("{}", "{}", "sts:TagSession"), []);
+    let codes: Vec<_> = found(condition, "{}", "sts:SetSourceIdentity").iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, ["conditions-on-one-action", "no-tag-session"]);
+}
+
+#[test]
+fn traps_come_before_notes_and_say_where() {
+    let findings = lint(&policy(&format!(
+        "{},{}",
+        r#"{"Sid":"All","Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"sts:AssumeRole"}"#,
+        ecs("{}")
+    )));
+    let found: Vec<_> =
+        findings.iter().map(|finding| (finding.level.word(), finding.code, finding.place.as_str())).collect();
+    assert_eq!(found, [("trap", "confused-deputy", "Statement[1]"), ("note", "account", "Statement[0] \"All\"")]);
+}

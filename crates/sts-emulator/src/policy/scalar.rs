@@ -1,0 +1,149 @@
+//! The values of conditions that are more than text: numbers, times, addresses. None for text that is not one.
+
+use std::net::IpAddr;
+
+/// A whole or decimal number.
+pub(super) fn number(text: &str) -> Option<f64> {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+        && digits.starts_with(|c: char| c.is_ascii_digit());
+    text.parse().ok().filter(|_| plain)
+}
+
+/// Milliseconds since 1970 of an ISO 8601 date (`2026`, `2026-11`, `2026-11-25`, `2026-11-25T12:00Z`, `…T12:00:00.5+01:00`), or of a
+/// number of seconds since 1970.
+pub(super) fn time(text: &str) -> Option<i64> {
+    if text.len() > 4 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse::<i64>().ok()?.checked_mul(1000);
+    }
+    let (date, time) = text.split_once('T').map_or((text, None), |(date, time)| (date, Some(time)));
+    let mut parts = date.split('-').map(digits);
+    let (year, month, day) = (parts.next()??, parts.next().unwrap_or(Some(1))?, parts.next().unwrap_or(Some(1))?);
+    let sound = parts.next().is_none()
+        && (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && date.get(..4).is_some_and(|year| digits(year).is_some());
+    let of_day = if let Some(time) = time { time_of_day(time)? } else { 0 };
+    sound.then(|| days_since_1970(year, month, day) * 86_400_000 + of_day)
+}
+
+/// `12:00Z`, `12:00:00.25-08:00`; the zone is not optional.
+fn time_of_day(text: &str) -> Option<i64> {
+    let zone = text.find(['Z', '+', '-'])?;
+    let (clock, zone) = text.split_at_checked(zone)?;
+    let offset = match zone {
+        "Z" => 0,
+        _ => {
+            let (hours, minutes) = zone.get(1..)?.split_once(':')?;
+            let minutes = digits(hours)? * 60 + digits(minutes)?;
+            if zone.starts_with('-') { -minutes } else { minutes }
+        }
+    };
+    let mut parts = clock.split(':');
+    let (hours, minutes) = (digits(parts.next()?)?, digits(parts.next()?)?);
+    let seconds = parts.next().map_or(Some(0.0), number)?;
+    let sound = parts.next().is_none() && hours < 24 && minutes < 60 && seconds < 61.0;
+    #[expect(clippy::cast_possible_truncation, reason = "less than 61,000")]
+    let milliseconds = (seconds * 1000.0) as i64;
+    sound.then_some((hours * 60 + minutes - offset) * 60_000 + milliseconds)
+}
+
+fn digits(text: &str) -> Option<i64> {
+    text.parse().ok().filter(|_| text.len() <= 4 && text.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The proleptic Gregorian calendar.
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    // Years begin in March here, so that the leap day is the last of one.
+    let year = if month <= 2 { year - 1 } else { year };
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468
+}
+
+/// Addresses: `203.0.113.0/24`, `2001:db8::/32`, and a bare address, which is a network of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Network {
+    address: IpAddr,
+    bits: u32,
+}
+
+impl Network {
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let address: IpAddr = address.parse().ok()?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.map_or(Some(most), |bits| u32::try_from(digits(bits)?).ok())?;
+        (bits <= most).then_some(Self { address, bits })
+    }
+
+    pub(super) fn holds(self, address: IpAddr) -> bool {
+        match (self.address, address) {
+            (IpAddr::V4(network), IpAddr::V4(address)) => {
+                let mask = u32::MAX.checked_shl(32 - self.bits).unwrap_or(0);
+                network.to_bits() & mask == address.to_bits() & mask
+            }
+            (IpAddr::V6(network), IpAddr::V6(address)) => {
+                let mask = u128::MAX.checked_shl(128 - self.bits).unwrap_or(0);
+                network.to_bits() & mask == address.to_bits() & mask
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_iso_8601_or_seconds() {
+        for (text, milliseconds) in [
+            ("1970", Some(0)),
+            ("1970-02", Some(31 * 86_400_000)),
+            ("1970-01-02", Some(86_400_000)),
+            ("1969-12-31T23:59:59Z", Some(-1000)),
+            ("2000-02-29T12:30Z", Some(951_827_400_000)),
+            ("2026-11-25T04:30:00Z", Some(1_795_581_000_000)),
+            ("2026-11-25T05:30:00+01:00", Some(1_795_581_000_000)),
+            ("2026-11-24T20:30:00.250-08:00", Some(1_795_581_000_250)),
+            ("1795581000", Some(1_795_581_000_000)),
+            ("2026-13-01", None),
+            ("2026-11-25T04:30:00", None),
+            ("2026-11-25T24:00Z", None),
+            ("tomorrow", None),
+            ("", None),
+            ("-1", None),
+        ] {
+            assert_eq!(time(text), milliseconds, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_whole_or_decimal() {
+        assert_eq!([number("10"), number("-2.5"), number("+1")], [Some(10.0), Some(-2.5), Some(1.0)]);
+        for text in ["", "1e3", "inf", "NaN", ".5", "0x10", "1 "] {
+            assert_eq!(number(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn networks_hold_their_addresses() {
+        for (network, address, holds) in [
+            ("203.0.113.0/24", "203.0.113.255", true),
+            ("203.0.113.7/24", "203.0.113.1", true),
+            ("203.0.113.0/24", "203.0.114.0", false),
+            ("203.0.113.7", "203.0.113.7", true),
+            ("203.0.113.7", "203.0.113.8", false),
+            ("0.0.0.0/0", "1.2.3.4", true),
+            ("0.0.0.0/0", "::1", false),
+            ("2001:db8::/32", "2001:db8:ffff::1", true),
+            ("2001:db8::/32", "2001:db9::", false),
+            ("::/0", "::1", true),
+        ] {
+            assert_eq!(Network::parse(network).unwrap().holds(address.parse().unwrap()), holds, "{network} {address}");
+        }
+        for text in ["203.0.113.0/33", "::/129", "203.0.113", "", "x/8", "203.0.113.*", "1.2.3.4/"] {
+            assert_eq!(Network::parse(text), None, "{text}");
+        }
+    }
+}
