@@ -25,8 +25,6 @@ use crate::task::Task;
 
 /// A load that has not come back after this long has failed, whatever timeouts the adapter has.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(45);
-/// How often the sweep looks for sessions to refresh.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How much longer than [`Freshness::idle_after`] a cell is kept that nobody reads: longer than the longest session.
 const LONGEST_SESSION: Duration = Duration::from_secs(13 * 3600);
 
@@ -218,7 +216,7 @@ impl SessionCache {
     /// Refreshes ahead until told to stop. Level-triggered: every pass compares the cells with the wall time afresh, so a host
     /// that slept or a clock that was set costs one pass at most.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(SWEEP_EVERY);
+        let mut tick = tokio::time::interval(self.freshness.sweep_every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
