@@ -201,6 +201,40 @@ impl SessionCache {
         self.wake.notify_one();
     }
 
+    /// The same, and waits for it.
+    ///
+    /// # Errors
+    /// The load failed, the registration ended, or neither a session nor a failure has come in the time that a load may take.
+    pub async fn renew(self: &Arc<Self>, task: &Arc<Task>) -> Result<Arc<Session>, SessionError> {
+        let entry = self.entry(task);
+        let current = || entry.cell().kept(self.clock.now(), &self.freshness).map(|kept| kept.session);
+        let before = current();
+        self.refresh_now(task);
+        let deadline = Instant::now() + LOAD_TIMEOUT;
+        loop {
+            let settled = entry.settled.notified();
+            if !task.lease.stands() {
+                return Err(SessionError::Revoked);
+            }
+            if let Some(session) = current()
+                && !before.as_ref().is_some_and(|before| Arc::ptr_eq(before, &session))
+            {
+                return Ok(session);
+            }
+            let failure = entry.cell().state(self.clock.now(), &self.freshness).failure;
+            match failure {
+                Some(error) if error.kind == FailureKind::Refused => return Err(SessionError::Refused(error)),
+                Some(error) => return Err(SessionError::NotReady(Some(error))),
+                None => {}
+            }
+            tokio::select! {
+                () = settled => {}
+                () = task.lease.ended() => {}
+                () = tokio::time::sleep_until(deadline) => return Err(SessionError::NotReady(None)),
+            }
+        }
+    }
+
     /// How many STS calls the node could make now.
     #[must_use]
     pub fn budget(&self) -> u32 {

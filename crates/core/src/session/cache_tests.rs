@@ -603,3 +603,23 @@ async fn invariant_7_short_sessions_that_are_born_within_their_floor_make_no_hot
     // Every 100 to 250 ms, and once a second more where nobody has tried it for a second.
     assert!((200..=660).contains(&rig.sts.calls()), "{}", rig.sts.calls());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_renewed_for_whoever_waits_for_it_and_a_failure_is_told() {
+    let rig = Rig::new(
+        |spec, number, clock| if number == 3 { refused(spec, number, clock) } else { hour(spec, number, clock) },
+    );
+    let task = rig.task("web");
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(Arc::clone(&rig.cache).run(stop.clone()));
+    let first = rig.cache.get(&task).await.unwrap();
+    let second = rig.cache.renew(&task).await.unwrap();
+    assert!(!Arc::ptr_eq(&first, &second));
+    assert!(Arc::ptr_eq(&second, &rig.cache.get(&task).await.unwrap()));
+    assert!(matches!(rig.cache.renew(&task).await, Err(SessionError::Refused(_))));
+    assert!(rig.cache.renew(&task).await.is_ok());
+    rig.registry.revoke(task.id()).unwrap();
+    assert_eq!(rig.cache.renew(&task).await.unwrap_err(), SessionError::Revoked);
+    stop.cancel();
+    running.await.unwrap();
+}

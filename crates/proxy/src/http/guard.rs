@@ -84,6 +84,14 @@ pub fn check<'a>(request: &'a Parts, hosts: &AllowedHosts) -> Result<Asked<'a>, 
 /// The [`Fault`] of the first rule that it breaks.
 pub fn no_browser(request: &Parts, hosts: &AllowedHosts) -> Result<(), Fault> {
     no_body(&request.headers)?;
+    no_browser_with_body(request, hosts)
+}
+
+/// The same for requests that may have a body.
+///
+/// # Errors
+/// The [`Fault`] of the first rule that it breaks.
+pub fn no_browser_with_body(request: &Parts, hosts: &AllowedHosts) -> Result<(), Fault> {
     host(&request.headers, hosts)?;
     refused_headers(&request.headers)
 }

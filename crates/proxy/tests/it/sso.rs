@@ -79,16 +79,16 @@ impl Proxy {
 }
 
 /// Outcomes and callers of the AssumeRole calls that came of the proxy.
-fn calls(sts: &Sts) -> Vec<(&'static str, Option<String>)> {
+fn calls(sts: &Sts) -> Vec<(String, Option<String>)> {
     let calls = sts.assume_role_calls().into_iter();
     calls
         .filter(|call| call.role_session_name.as_deref() != Some("proxy"))
-        .map(|it| (it.outcome, it.caller_arn))
+        .map(|it| (it.outcome.into_owned(), it.caller_arn))
         .collect()
 }
 
-fn granted(role: &str) -> (&'static str, Option<String>) {
-    ("Success", Some(format!("arn:aws:sts::{ACCOUNT}:assumed-role/{role}/proxy")))
+fn granted(role: &str) -> (String, Option<String>) {
+    ("Success".to_owned(), Some(format!("arn:aws:sts::{ACCOUNT}:assumed-role/{role}/proxy")))
 }
 
 #[test]
