@@ -1,6 +1,8 @@
 //! The command line. Every setting of a proxy has an environment variable beside its flag; a flag comes before its variable, both
 //! before the file. What names the object of one call, as of `task` and `audit`, is a flag only.
 
+mod testing;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,6 +12,7 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use taskcreds_core::RoleArn;
 
+pub use self::testing::{At, Entries, Fault, FaultAction, Journal, JournalAction, ShortSessions, Testing};
 use crate::config::{listen_address, loopback_address};
 use crate::telemetry::{LogFormat, LogLevel};
 
@@ -60,6 +63,10 @@ pub enum Command {
     Check(Check),
     /// Ask a running proxy whether it answers; for images without a shell. Exit status 0 or 1.
     Healthcheck(Healthcheck),
+    /// Have answers fail on purpose, for tests: over the control interface of dev, exec or serve.
+    Fault(Fault),
+    /// Look at what was asked and answered, wait for it and assert it, over the control interface.
+    Journal(Journal),
     /// Search the audit log: which task had this key, when, and from where?
     Audit(Audit),
     /// Register, revoke and look at the tasks of a running proxy, over its admin socket.
@@ -96,6 +103,9 @@ pub struct Serve {
     /// ADDRESS:PORT of loopback for /healthz, /readyz and /metrics. [default: none]
     #[arg(long, env = "TASKCREDS_OPERATIONS_LISTEN", value_name = "ADDR:PORT", value_parser = loopback_address)]
     pub operations_listen: Option<SocketAddr>,
+    /// What may go wrong.
+    #[command(flatten)]
+    pub testing: Testing,
 }
 
 /// `taskcreds dev`
@@ -118,6 +128,12 @@ pub struct Dev {
     /// Where to listen.
     #[command(flatten)]
     pub listen: Listen,
+    /// How long sessions last.
+    #[command(flatten)]
+    pub short: ShortSessions,
+    /// What may go wrong.
+    #[command(flatten)]
+    pub testing: Testing,
 }
 
 /// `taskcreds exec`
@@ -137,6 +153,12 @@ pub struct Exec {
     /// Whether the session carries session tags, for which the role must allow sts:TagSession.
     #[arg(long, env = "TASKCREDS_SESSION_TAGS", value_enum, default_value_t)]
     pub session_tags: SessionTagging,
+    /// How long sessions last.
+    #[command(flatten)]
+    pub short: ShortSessions,
+    /// What may go wrong.
+    #[command(flatten)]
+    pub testing: Testing,
     /// The command to run and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<OsString>,

@@ -11,7 +11,9 @@ pub mod aws;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod control;
 pub mod failure;
+pub mod fixture;
 pub mod handover;
 pub mod hardening;
 pub mod http;
@@ -21,3 +23,4 @@ pub mod stamp;
 #[cfg(target_os = "linux")]
 mod sys;
 pub mod telemetry;
+pub mod testbed;

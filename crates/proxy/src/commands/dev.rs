@@ -42,6 +42,8 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
         let message = format!("dev listens on loopback and 169.254.170.2 only, not on {address}; use serve");
         return Err(Failure::new(Exit::Usage, message));
     }
+    flags.testing.apply(&mut config)?;
+    let session_seconds = flags.short.of(!flags.aws, "leave out --aws")?;
     for (name, role_arn) in flags.roles {
         config.tasks.push(own_task::for_this_run(&name, role_arn, region.as_deref(), flags.session_tags)?);
     }
@@ -62,14 +64,15 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
     let stop_sts = CancellationToken::new();
     let (base, surroundings) = if flags.aws {
         warn_of_another_sts(environment);
-        (Base::Chain, Surroundings { region, embedded_sts: None })
+        (Base::Chain, Surroundings { region, ..Surroundings::default() })
     } else {
-        let (base, endpoint) = embedded::start(&account, stop_sts.clone()).await?;
+        let (base, endpoint) = embedded::start(&account, session_seconds, stop_sts.clone()).await?;
         let region = region.or_else(|| Some(own_task::DEFAULT_REGION.to_owned()));
-        (base, Surroundings { region, embedded_sts: Some(endpoint) })
+        (base, Surroundings { region, embedded_sts: Some(endpoint), ..Surroundings::default() })
     };
     let proxy = Proxy::start(config, base, environment, Sockets::default())?;
     let addresses = proxy.addresses();
+    let surroundings = Surroundings { control: proxy.control(), ..surroundings };
     let folder = launch::private_folder()?;
     say_listening(&addresses);
     for (number, task) in shown.iter().enumerate() {

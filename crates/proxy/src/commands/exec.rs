@@ -44,18 +44,21 @@ pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>)
     let account = role_arn.account().to_owned();
     let mut task = own_task::for_this_run("exec", role_arn, region.as_deref(), flags.session_tags)?;
     let (id, token) = (task.id.clone(), own_task::token_of(&mut task));
+    let session_seconds = flags.short.of(flags.emulate, "give --emulate")?;
     let stop = CancellationToken::new();
     let (base, surroundings) = if flags.emulate {
-        let (base, endpoint) = embedded::start(&account, stop.clone()).await?;
+        let (base, endpoint) = embedded::start(&account, session_seconds, stop.clone()).await?;
         let region = region.or_else(|| Some(own_task::DEFAULT_REGION.to_owned()));
-        (base, Surroundings { region, embedded_sts: Some(endpoint) })
+        (base, Surroundings { region, embedded_sts: Some(endpoint), ..Surroundings::default() })
     } else {
         warn_of_another_sts(environment);
-        (Base::Chain, Surroundings { region, embedded_sts: None })
+        (Base::Chain, Surroundings { region, ..Surroundings::default() })
     };
     let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-    let proxy =
-        Proxy::start(Config { listen, tasks: vec![task], ..Config::default() }, base, environment, Sockets::default())?;
+    let mut config = Config { listen, tasks: vec![task], ..Config::default() };
+    flags.testing.apply(&mut config)?;
+    let proxy = Proxy::start(config, base, environment, Sockets::default())?;
+    let surroundings = Surroundings { control: proxy.control(), ..surroundings };
     let (addresses, endpoint) = (proxy.addresses(), Arc::clone(proxy.endpoint()));
     let running = tokio::spawn(proxy.run(stop.clone()));
     tokio::select! {

@@ -3,14 +3,15 @@
 mod audit;
 mod check;
 mod dev;
-mod embedded;
+pub(crate) mod embedded;
 mod exec;
 mod healthcheck;
-mod own_task;
+pub(crate) mod own_task;
 mod serve;
 mod signals;
 #[cfg(unix)]
 mod task;
+mod testing;
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -60,6 +61,8 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Check(flags) => runtime()?.block_on(check::run(flags)),
         Command::Healthcheck(flags) => healthcheck::run(&flags),
         Command::Audit(flags) => audit::run(flags),
+        Command::Fault(flags) => runtime()?.block_on(testing::fault(flags)),
+        Command::Journal(flags) => runtime()?.block_on(testing::journal(flags)),
         #[cfg(unix)]
         Command::Task(flags) => runtime()?.block_on(task::run(flags)),
     }

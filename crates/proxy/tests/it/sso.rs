@@ -195,7 +195,7 @@ fn what_sts_calls_expired_is_got_anew_from_the_portal_and_the_call_is_made_once_
         Profile::Session.login(home, &token);
     });
     until("served", || proxy.is_served());
-    assert_eq!(calls(&sts), [("ExpiredToken", None), granted("another")]);
+    assert_eq!(calls(&sts), [("ExpiredToken".to_owned(), None), granted("another")]);
     assert_eq!(portal.asked(), [token.clone(), token]);
     assert!(!proxy.process.end().stderr.contains("no new session"));
 }
@@ -256,6 +256,6 @@ fn what_sts_calls_expired_is_got_anew_from_the_process_and_the_call_is_made_once
         std::fs::write(home.join("next"), next).unwrap();
     });
     until("served", || proxy.is_served());
-    assert_eq!(calls(&sts), [("ExpiredToken", None), granted("another")]);
+    assert_eq!(calls(&sts), [("ExpiredToken".to_owned(), None), granted("another")]);
     assert!(!proxy.process.end().stderr.contains("no new session"));
 }
