@@ -104,7 +104,7 @@ impl Answer for Control {
 
 impl Control {
     async fn respond(&self, request: &Parts, body: &[u8]) -> Response<Full<Bytes>> {
-        if let Err(fault) = guard::no_browser_with_body(request, &self.hosts) {
+        if let Err(fault) = guard::no_browser_but_fetch_of_node(request, &self.hosts) {
             return fault.response();
         }
         answer(self.reply(request, body).await)

@@ -84,16 +84,20 @@ pub fn check<'a>(request: &'a Parts, hosts: &AllowedHosts) -> Result<Asked<'a>, 
 /// The [`Fault`] of the first rule that it breaks.
 pub fn no_browser(request: &Parts, hosts: &AllowedHosts) -> Result<(), Fault> {
     no_body(&request.headers)?;
-    no_browser_with_body(request, hosts)
+    host(&request.headers, hosts)?;
+    refused_headers(&request.headers)
 }
 
-/// The same for requests that may have a body.
+/// The same for what test suites ask, whose requests may have a body and come of Node's `fetch`: that sends `Sec-Fetch-Mode` and nothing
+/// else of a browser's, while browsers send it beside `Sec-Fetch-Site` or not at all.
 ///
 /// # Errors
 /// The [`Fault`] of the first rule that it breaks.
-pub fn no_browser_with_body(request: &Parts, hosts: &AllowedHosts) -> Result<(), Fault> {
+pub fn no_browser_but_fetch_of_node(request: &Parts, hosts: &AllowedHosts) -> Result<(), Fault> {
     host(&request.headers, hosts)?;
-    refused_headers(&request.headers)
+    let mut headers = request.headers.clone();
+    headers.remove("sec-fetch-mode");
+    refused_headers(&headers)
 }
 
 /// The value of a header that may be there once.

@@ -49,6 +49,7 @@ mod store;
 mod sts;
 mod supervisor;
 mod tasks;
+mod testbed;
 mod timing;
 mod unknown_ids;
 mod wire;
