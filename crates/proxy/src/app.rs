@@ -185,7 +185,7 @@ impl Proxy {
         let testbed =
             is_watched.then(|| Testbed::new(Arc::clone(&registry), Arc::clone(&sessions), emulator, allow_faults));
         if let Some(testbed) = &testbed {
-            testbed.set(faults, true).map_err(|refusal| {
+            testbed.begin_with(faults).map_err(|refusal| {
                 let hint = if matches!(refusal, Refusal::NotAllowed) { " (--fault, faults)" } else { "" };
                 Failure::new(Exit::Usage, format!("{refusal}{hint}"))
             })?;

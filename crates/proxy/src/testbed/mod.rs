@@ -21,6 +21,9 @@ pub use journal::{Entry, Filter, Journal};
 
 use fault::{Target, is_called, name_of};
 
+/// What the log says of a fault.
+const ON_PURPOSE: &str = "answers are made to fail on purpose";
+
 /// What a test suite looks at and turns.
 pub struct Testbed {
     /// The faults.
@@ -115,7 +118,24 @@ impl Testbed {
             self.faults.add(faults)?
         }
         for fault in told {
-            tracing::warn!("answers are made to fail on purpose: {fault}");
+            // A test suite knows what it does; where there is real STS, its operator is to see it.
+            if self.emulator.is_some() {
+                tracing::info!("{ON_PURPOSE}: {fault}");
+            } else {
+                tracing::warn!("{ON_PURPOSE}: {fault}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the faults to begin with, and warns of them.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn begin_with(&self, faults: Vec<Fault>) -> Result<(), Refusal> {
+        self.set(faults, true)?;
+        if self.emulator.is_some() {
+            self.faults.in_force().iter().for_each(|fault| tracing::warn!("{ON_PURPOSE}: {fault}"));
         }
         Ok(())
     }

@@ -275,6 +275,13 @@ fn the_control_interface_tells_all_that_is_wrong_and_refuses_browsers() {
         let head = format!("DELETE /faults HTTP/1.1\r\nHost: {address}\r\n{header}\r\n\r\n");
         assert_eq!(Connection::open(address.parse().unwrap()).send(head).answer().status, 403, "{header}");
     }
+    // Node's fetch sends this, and no browser sends it alone.
+    for (headers, status) in
+        [("Sec-Fetch-Mode: cors", 200), ("Sec-Fetch-Mode: cors\r\nSec-Fetch-Site: cross-site", 403)]
+    {
+        let head = format!("GET /faults HTTP/1.1\r\nHost: {address}\r\n{headers}\r\n\r\n");
+        assert_eq!(Connection::open(address.parse().unwrap()).send(head).answer().status, status, "{headers}");
+    }
     let rebound = "GET /journal HTTP/1.1\r\nHost: evil.example\r\n\r\n";
     assert_eq!(Connection::open(address.parse().unwrap()).send(rebound).answer().status, 403);
     exec.end();
