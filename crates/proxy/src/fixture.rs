@@ -10,9 +10,8 @@
 //! fixture.fault("web:status=503,times=2")?;
 //!
 //! // What the program under test is given: any AWS SDK finds its credentials by these variables.
-//! for (name, value) in &web.environment {
-//!     println!("{name}={value}");
-//! }
+//! let names: Vec<_> = web.environment.iter().map(|(name, _)| *name).collect();
+//! assert!(names.contains(&"AWS_CONTAINER_CREDENTIALS_FULL_URI"));
 //!
 //! // It would see a new session from here on, and `ExpiredToken` for those before.
 //! let access_key_id = fixture.expire("web")?;
@@ -117,7 +116,8 @@ impl Fixture {
         Ok(Self { stop, thread, parts })
     }
 
-    /// Registers a task with this role, which any number of tasks may have. Its session is loaded ahead of its first reader.
+    /// Registers a task with this role, which any number of tasks may have. Its first session is there when this returns, unless a fault
+    /// keeps it from coming.
     ///
     /// # Errors
     /// That is no role ARN.
@@ -128,7 +128,8 @@ impl Fixture {
             .map_err(|failure| FixtureError(failure.message))?;
         let (id, token) = (new.id.clone(), own_task::token_of(&mut new).expose().to_owned());
         let task = endpoint.registry.register(Registration::configured(new)).map_err(FixtureError::of)?;
-        endpoint.sessions.prefetch(&task);
+        let (sessions, first) = (Arc::clone(&endpoint.sessions), Arc::clone(&task));
+        self.run(async move { drop(sessions.get(&first).await) })?;
         let (variable, uri) = launch::uri(addresses, &id);
         let environment = vec![
             (variable, uri.clone()),
@@ -265,5 +266,64 @@ impl Drop for Fixture {
             // A panic of it has been told where it happened.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+
+    const WEB: &str = "arn:aws:iam::111122223333:role/web";
+
+    /// One question of an SDK: the status, and the access key id of a session.
+    fn ask(task: &Registered) -> (u16, Option<String>) {
+        let (address, path) = task.uri.strip_prefix("http://").unwrap().split_once('/').unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        let token = &task.token;
+        let head =
+            format!("GET /{path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: {token}\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body["AccessKeyId"].as_str().map(str::to_owned))
+    }
+
+    #[test]
+    fn a_fixture_fails_as_asked_rotates_and_tells_what_was_asked() {
+        let fixture = Fixture::start(Settings { session_seconds: Some(30) }).unwrap();
+        let (web, db) = (fixture.register("web", WEB).unwrap(), fixture.register("db", WEB).unwrap());
+        fixture.fault("web:status=503,times=2").unwrap();
+        let statuses: Vec<_> = (0..3).map(|_| ask(&web).0).collect();
+        assert_eq!((statuses, ask(&db).0), (vec![503, 503, 200], 200));
+        assert_eq!(fixture.faults()[0].left, Some(0));
+        let before = ask(&web).1;
+        let after = fixture.rotate("web").unwrap();
+        assert_eq!(ask(&web).1.as_deref(), Some(&*after));
+        assert_ne!(before.as_deref(), Some(&*after));
+        let of_web = Filter::of_task("web").of_credentials();
+        assert_eq!(fixture.journal(&of_web.clone().with_status(503)).len(), 2);
+        let last = fixture.last();
+        assert!(fixture.wait(&of_web.since(last), 1, Duration::from_millis(10)).is_err());
+        for wrong in ["web:statu=1", "nobody:hang"] {
+            assert!(fixture.fault(wrong).is_err(), "{wrong}");
+        }
+        assert!(fixture.rotate("nobody").is_err() && fixture.register("x", "no arn").is_err());
+    }
+
+    #[tokio::test]
+    async fn it_is_gone_when_it_is_dropped_also_in_a_test_with_a_runtime() {
+        let fixture = Fixture::start(Settings::default()).unwrap();
+        let web = fixture.register("web", WEB).unwrap();
+        fixture.fault("web:hang").unwrap();
+        let places = [web.uri.as_str(), fixture.sts(), fixture.control()]
+            .map(|url| url.strip_prefix("http://").unwrap().split('/').next().unwrap().to_owned());
+        assert!(places.iter().all(|place| TcpStream::connect(place).is_ok()));
+        drop(fixture);
+        assert!(places.iter().all(|place| TcpStream::connect(place).is_err()), "a port is still taken");
     }
 }
