@@ -133,9 +133,12 @@ pub enum JournalAction {
 /// Which entries of the journal.
 #[derive(Debug, Args)]
 pub struct Entries {
-    /// Of this task: its name, its role's name or its task id.
+    /// Of this task: its name or its task id.
     #[arg(long)]
     pub task: Option<String>,
+    /// Of this role: its name.
+    #[arg(long)]
+    pub role: Option<String>,
     /// Of this endpoint: credentials or sts.
     #[arg(long)]
     pub place: Option<String>,

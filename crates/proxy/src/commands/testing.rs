@@ -122,8 +122,8 @@ fn url(at: &At) -> Result<&str, Failure> {
 }
 
 fn filter(entries: Entries) -> Filter {
-    let Entries { task, place, action, status, code, access_key_id, fault, since } = entries;
-    Filter { task, place, action, status, code, access_key_id, fault, since }
+    let Entries { task, role, place, action, status, code, access_key_id, fault, since } = entries;
+    Filter { task, role, place, action, status, code, access_key_id, fault, since }
 }
 
 fn is(so: bool) -> ExitCode {

@@ -2,7 +2,7 @@
 //!
 //! | request | does |
 //! |---|---|
-//! | `GET /journal?task=&place=&action=&status=&code=&accessKeyId=&fault=&since=` | the entries that fit |
+//! | `GET /journal?task=&role=&place=&action=&status=&code=&accessKeyId=&fault=&since=` | the entries that fit |
 //! | the same with `&count=N&timeout=10s` | waits for so many: 200 when they are there, 408 with those that are when time is over |
 //! | `DELETE /journal` | forgets them |
 //! | `GET /faults` | how they stand |
@@ -157,7 +157,7 @@ impl Control {
                     Err(_) => wrong.push("timeout is a time, as 10s or 500ms".to_owned()),
                 },
                 other => wrong.push(format!(
-                    "{other} is unknown; there are task, place, action, status, code, accessKeyId, fault, since, count and timeout"
+                    "{other} is unknown; there are task, role, place, action, status, code, accessKeyId, fault, since, count and timeout"
                 )),
             }
         }

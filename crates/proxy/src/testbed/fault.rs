@@ -1,6 +1,6 @@
 //! One fault in words: the same in a flag, in a file and over the control interface.
 //!
-//! `TARGET:WORD[=VALUE][,WORD[=VALUE]]…`. The target is a task of the credentials endpoint, by its name, its role's or its task id; `*` is
+//! `TARGET:WORD[=VALUE][,WORD[=VALUE]]…`. The target is a task of the credentials endpoint, by its name or its task id; `*` is
 //! every task. `sts` is every role at the embedded STS, `sts/ROLE` one of them. All that is wrong with a text is told at once.
 
 use std::fmt;
@@ -84,17 +84,14 @@ impl Fault {
 /// What a task is called: its family, which `dev` takes from `--role NAME=ARN`, else its role's name.
 #[must_use]
 pub fn name_of(task: &Task) -> &str {
-    family(task).unwrap_or_else(|| task.spec().role_arn.name())
+    let family = task.spec().tags.iter().find(|tag| tag.key() == "ecs-task-family");
+    family.map_or_else(|| task.spec().role_arn.name(), taskcreds_core::SessionTag::value)
 }
 
-/// Whether a task goes by a name: its family, its role's name or its task id.
+/// Whether a task goes by this name, or has this task id.
 #[must_use]
 pub fn is_called(task: &Task, name: &str) -> bool {
-    family(task) == Some(name) || task.spec().role_arn.name() == name || task.arn().task_id().as_str() == name
-}
-
-fn family(task: &Task) -> Option<&str> {
-    task.spec().tags.iter().find(|tag| tag.key() == "ecs-task-family").map(taskcreds_core::SessionTag::value)
+    name_of(task) == name || task.arn().task_id().as_str() == name
 }
 
 impl fmt::Display for Fault {

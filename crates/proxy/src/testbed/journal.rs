@@ -44,8 +44,10 @@ pub struct Entry {
 /// Which entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Of this task, by its name, its role's or its task id.
+    /// Of this task, by its name or its task id.
     pub task: Option<String>,
+    /// Of this role, by its name.
+    pub role: Option<String>,
     /// Of this place.
     pub place: Option<String>,
     /// Of this action.
@@ -98,12 +100,13 @@ impl Filter {
     pub fn matches(&self, entry: &Entry) -> bool {
         let is = |wanted: &Option<String>, given: &Option<String>| wanted.is_none() || wanted == given;
         let task_id = entry.task_arn.as_deref().and_then(|arn| arn.rsplit('/').next());
-        let is_task = |name: &str| [entry.task.as_deref(), entry.role.as_deref(), task_id].contains(&Some(name));
+        let is_task = |name: &str| [entry.task.as_deref(), task_id].contains(&Some(name));
         self.since < entry.seq
             && self.task.as_deref().is_none_or(is_task)
             && self.place.as_ref().is_none_or(|place| *place == entry.place)
             && self.status.is_none_or(|status| status == entry.status.unwrap_or(0))
             && self.fault.is_none_or(|fault| fault == entry.fault.is_some())
+            && is(&self.role, &entry.role)
             && is(&self.action, &entry.action)
             && is(&self.code, &entry.code)
             && is(&self.access_key_id, &entry.access_key_id)
@@ -118,6 +121,7 @@ impl Filter {
         for (name, value) in form_urlencoded::parse(query.as_bytes()).into_owned() {
             match &*name {
                 "task" => filter.task = Some(value),
+                "role" => filter.role = Some(value),
                 "action" => filter.action = Some(value),
                 "code" => filter.code = Some(value),
                 "accessKeyId" => filter.access_key_id = Some(value),
@@ -147,6 +151,7 @@ impl Filter {
         let mut query = form_urlencoded::Serializer::new(String::new());
         let texts = [
             ("task", self.task.clone()),
+            ("role", self.role.clone()),
             ("place", self.place.clone()),
             ("action", self.action.clone()),
             ("status", self.status.map(|status| status.to_string())),
@@ -264,6 +269,7 @@ mod tests {
     fn a_filter_goes_through_a_query_unchanged_and_everything_that_is_wrong_in_one_is_told() {
         let filter = Filter {
             task: Some("a b&c".to_owned()),
+            role: Some("r".to_owned()),
             place: Some("sts".to_owned()),
             action: Some("AssumeRole".to_owned()),
             status: Some(0),
@@ -280,11 +286,13 @@ mod tests {
     #[test]
     fn a_task_is_found_by_each_of_its_names() {
         let entry = Entry { role: Some("its-role".to_owned()), seq: 1, ..entry("web", 503) };
-        for (name, fits) in [("web", true), ("its-role", true), ("0123", true), ("dev", false), ("", false)] {
+        for (name, fits) in [("web", true), ("its-role", false), ("0123", true), ("dev", false), ("", false)] {
             assert_eq!(Filter::of_task(name).matches(&entry), fits, "{name}");
         }
         assert!(Filter::of_task("web").of_sts().with_status(503).matches(&entry));
         assert!(!Filter::of_task("web").of_credentials().matches(&entry));
+        let of_role = |role: &str| Filter { role: Some(role.to_owned()), ..Filter::default() };
+        assert!(of_role("its-role").matches(&entry) && !of_role("web").matches(&entry));
     }
 
     #[tokio::test(start_paused = true)]

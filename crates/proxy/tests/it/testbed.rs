@@ -132,7 +132,7 @@ fn every_fault_of_the_credentials_endpoint_is_what_it_says() {
         exec.fault(fault);
         exec.get()
     };
-    let own = answers("demo:status=418,code=Own,message=a, b");
+    let own = answers("exec:status=418,code=Own,message=a, b");
     assert_eq!((own.status, own.error()), (418, ("Own".to_owned(), "a, b".to_owned())));
     assert_eq!(answers("*:throttling").status, 429);
     let denied = answers("*:access-denied");
@@ -216,7 +216,7 @@ fn sessions_are_rotated_and_ended_on_demand_and_nothing_that_has_ended_is_served
     let second = exec.key();
     assert_eq!(turned["tasks"][0], json!({ "task": "exec", "accessKeyId": second }));
     assert_ne!(first, second);
-    assert_eq!(exec.control("POST", "/tasks/demo/expire", &Value::Null).0, 200);
+    assert_eq!(exec.control("POST", "/tasks/exec/expire", &Value::Null).0, 200);
     assert_ne!(exec.key(), second);
     assert_eq!(exec.control("GET", "/tasks", &Value::Null).1["tasks"][0]["accessKeyId"], exec.key());
     let (status, told) = exec.control("POST", "/tasks/web/rotate", &Value::Null);
