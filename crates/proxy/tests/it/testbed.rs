@@ -326,7 +326,7 @@ fn the_commands_fault_and_journal_do_what_they_say_and_their_exit_status_tells_i
 fn with_real_sts_nothing_fails_on_purpose_unless_it_is_allowed_and_then_readiness_and_the_log_say_so() {
     let (sts, task) = (Sts::new(), Task::new("web"));
     let serve = |top: &str, flags: &str| {
-        let start = rig::serve(Config::with(top, &[task.clone()])).args("--operations-listen 127.0.0.1:0");
+        let start = rig::serve(Config::with(top, std::slice::from_ref(&task))).args("--operations-listen 127.0.0.1:0");
         let start = if flags.is_empty() { start } else { start.args(flags) };
         start.envs(sts.environment())
     };
