@@ -150,7 +150,7 @@ fn keys(emulator: &Emulator) -> MutexGuard<'_, Keys> {
 }
 
 /// The time in whole seconds, so that a session ends exactly when its `Expiration` says, and one that can be written.
-fn now(emulator: &Emulator) -> SystemTime {
+pub(crate) fn now(emulator: &Emulator) -> SystemTime {
     let since_1970 = (emulator.shared.options.clock)().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     SystemTime::UNIX_EPOCH + Duration::from_secs(since_1970.as_secs().min(LATEST))
 }

@@ -152,7 +152,8 @@ impl Emulator {
     /// id; whoever calls with them is told `ExpiredToken`. Returns how many had not ended before.
     #[must_use]
     pub fn expire(&self, assumed_role_arn: &str, but: Option<&str>) -> usize {
-        let now = (self.shared.options.clock)();
+        // In whole seconds, as a session's end is compared with: else it would go on for the rest of this second.
+        let now = exchange::now(self);
         self.shared.keys.lock().unwrap_or_else(PoisonError::into_inner).expire(assumed_role_arn, but, now)
     }
 

@@ -69,6 +69,21 @@ impl Exec {
         control(self.variables["TASKCREDS_CONTROL"].strip_prefix("http://").unwrap(), method, path, body)
     }
 
+    /// What the embedded STS says to who calls with a session.
+    fn who_am_i(&self, session: &Value) -> Result<(), String> {
+        let part = |name: &str| session[name].as_str().unwrap();
+        let (key, secret, token) = (part("AccessKeyId"), part("SecretAccessKey"), part("Token").to_owned());
+        let config = aws_sdk_sts::Config::builder()
+            .behavior_version(aws_sdk_sts::config::BehaviorVersion::latest())
+            .endpoint_url(&self.variables["AWS_ENDPOINT_URL_STS"])
+            .region(aws_sdk_sts::config::Region::new("us-east-1"))
+            .credentials_provider(aws_sdk_sts::config::Credentials::new(key, secret, Some(token), None, "test"))
+            .build();
+        let call = aws_sdk_sts::Client::from_conf(config).get_caller_identity().send();
+        let answer = rig::runtime().block_on(call);
+        answer.map(drop).map_err(|error| aws_sdk_sts::error::ProvideErrorMetadata::code(&error).unwrap().to_owned())
+    }
+
     fn fault(&self, fault: &str) {
         let (status, told) = self.control("PUT", "/faults", &json!({ "faults": [fault] }));
         assert_eq!(status, 200, "{fault}: {told}");
@@ -216,8 +231,14 @@ fn sessions_are_rotated_and_ended_on_demand_and_nothing_that_has_ended_is_served
     let second = exec.key();
     assert_eq!(turned["tasks"][0], json!({ "task": "exec", "accessKeyId": second }));
     assert_ne!(first, second);
+    let before = exec.get().json();
+    assert_eq!(exec.who_am_i(&before), Ok(()));
     assert_eq!(exec.control("POST", "/tasks/exec/expire", &Value::Null).0, 200);
     assert_ne!(exec.key(), second);
+    assert_eq!(exec.who_am_i(&before), Err("ExpiredToken".to_owned()));
+    assert_eq!(exec.who_am_i(&exec.get().json()), Ok(()));
+    exec.fault("exec:expire,times=1");
+    assert_eq!(exec.who_am_i(&exec.get().json()), Err("ExpiredToken".to_owned()), "ended as soon as it was answered");
     assert_eq!(exec.control("GET", "/tasks", &Value::Null).1["tasks"][0]["accessKeyId"], exec.key());
     let (status, told) = exec.control("POST", "/tasks/web/rotate", &Value::Null);
     assert_eq!((status, told["message"].as_str().unwrap()), (404, "no task is called web: there is exec"));
