@@ -2,6 +2,8 @@
 //!
 //! Each is copied into the target folder, so that nothing is installed into the source. A project whose tools are not here is skipped.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
