@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 #[cfg(unix)]
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use taskcreds_core::{AssumeRole, Budget, Freshness, Registration, Registry, SessionCache, SystemClock};
+use taskcreds_core::{AssumeRole, Budget, BudgetLimits, Freshness, Registration, Registry, SessionCache, SystemClock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,7 +19,8 @@ use crate::audit::Audit;
 use crate::aws::{Base, Sts, points_at_itself};
 #[cfg(unix)]
 use crate::config::State;
-use crate::config::{Config, DEFAULT_PORT};
+use crate::config::{Config, DEFAULT_PORT, Testing};
+use crate::control::Control;
 use crate::failure::{Exit, Failure};
 use crate::handover::Sockets;
 use crate::http::credentials::Endpoint;
@@ -27,6 +28,8 @@ use crate::http::guard::AllowedHosts;
 use crate::http::operations::{Operations, Registrations};
 use crate::http::places::Places;
 use crate::metrics::Metrics;
+use crate::testbed::watched::Watched;
+use crate::testbed::{Refusal, Testbed};
 
 /// The flag that names the addresses of the credentials endpoint.
 const LISTEN: &str = "--listen";
@@ -91,6 +94,8 @@ pub struct Proxy {
     listeners: Listeners,
     operations: Option<(SocketAddr, TcpListener, Arc<Operations>)>,
     registrations: Option<Arc<Registrations>>,
+    testbed: Option<Arc<Testbed>>,
+    control: Option<(SocketAddr, TcpListener)>,
     #[cfg(unix)]
     admin: Option<(AdminSocket, Arc<Api>)>,
 }
@@ -129,14 +134,20 @@ impl Proxy {
         {
             return Err(Failure::new(Exit::Usage, reason));
         }
+        let embedded = base.embedded().cloned();
+        let short = embedded.as_ref().and_then(|embedded| embedded.session_seconds).map(u64::from);
+        let freshness =
+            short.map_or_else(Freshness::default, |life| Freshness::for_sessions_of(Duration::from_secs(life)));
+        // The embedded STS need not be spared, and short sessions take more calls.
+        let budget = short.map_or(config.budget, |_| BudgetLimits { per_second: 1000, burst: 1000, ..config.budget });
         let (sts, metrics) = (Arc::new(Sts::new(base)), Arc::new(Metrics::new()));
         let audit = config.audit.as_ref().map(|settings| Audit::open(settings, metrics.audit())).transpose()?;
         let (counts, minted) = (Arc::clone(&metrics), audit.clone());
         let sessions = SessionCache::new(
             Arc::clone(&sts) as Arc<dyn AssumeRole>,
             Arc::new(SystemClock),
-            Budget::new(config.budget),
-            Freshness::default(),
+            Budget::new(budget),
+            freshness,
             taskcreds_core::spread,
             config.max_tasks as u64,
             Box::new(move |task, settled, took| {
@@ -168,6 +179,18 @@ impl Proxy {
             IpAddr::V6(ip) => format!("[{ip}]"),
         });
         let hosts = AllowedHosts::with(own.chain(config.allowed_hosts));
+        let Testing { control, faults, allow_faults } = config.testing;
+        let is_watched = control.is_some() || !faults.is_empty();
+        let emulator = embedded.map(|embedded| embedded.emulator);
+        let testbed =
+            is_watched.then(|| Testbed::new(Arc::clone(&registry), Arc::clone(&sessions), emulator, allow_faults));
+        if let Some(testbed) = &testbed {
+            testbed.begin_with(faults).map_err(|refusal| {
+                let hint = if matches!(refusal, Refusal::NotAllowed) { " (--fault, faults)" } else { "" };
+                Failure::new(Exit::Usage, format!("{refusal}{hint}"))
+            })?;
+        }
+        let control = control.map(|address| bind(address, "--control")).transpose()?;
         let operations = match passed.take_operations()? {
             Some(bound) => Some(bound),
             None => config.operations_listen.map(|address| bind(address, "--operations-listen")).transpose()?,
@@ -176,7 +199,8 @@ impl Proxy {
             Some((address, listener)) => {
                 let (sessions, metrics) = (Arc::clone(&sessions), Arc::clone(&metrics));
                 let (registrations, hosts) = (registrations.clone(), hosts.clone());
-                let operations = Operations { sts, sessions, metrics, registrations, hosts };
+                let testbed = testbed.clone();
+                let operations = Operations { sts, sessions, metrics, registrations, hosts, testbed };
                 Some((address, listener, Arc::new(operations)))
             }
             None => None,
@@ -188,9 +212,23 @@ impl Proxy {
             listeners,
             operations,
             registrations,
+            testbed,
+            control,
             #[cfg(unix)]
             admin,
         })
+    }
+
+    /// The URL of the control interface, where there is one.
+    #[must_use]
+    pub fn control(&self) -> Option<String> {
+        self.control.as_ref().map(|(address, _)| format!("http://{address}"))
+    }
+
+    /// What test suites look at and turn, where somebody has asked for it.
+    #[must_use]
+    pub fn testbed(&self) -> Option<&Arc<Testbed>> {
+        self.testbed.as_ref()
     }
 
     /// The address of the operations endpoint, where there is one.
@@ -225,12 +263,24 @@ impl Proxy {
         if let Some((socket, api)) = self.admin {
             parts.spawn(socket.run(api, stop.clone()));
         }
-        let Self { endpoint, listeners, operations, .. } = self;
+        let Self { endpoint, listeners, operations, testbed, control, .. } = self;
         if let Some((_, listener, operations)) = operations {
             parts.spawn(crate::http::run(listener, operations, Places::few(), stop.clone()));
         }
+        if let (Some((_, listener)), Some(testbed)) = (control, &testbed) {
+            let (testbed, hosts) = (Arc::clone(testbed), endpoint.hosts.clone());
+            let control = Control { testbed, hosts, stop: stop.clone() };
+            parts.spawn(crate::http::run(listener, Arc::new(control), Places::few(), stop.clone()));
+        }
         for (_, listener) in listeners.0 {
-            parts.spawn(crate::http::run(listener, Arc::clone(&endpoint), Arc::clone(&places), stop.clone()));
+            let (endpoint, places) = (Arc::clone(&endpoint), Arc::clone(&places));
+            match &testbed {
+                None => parts.spawn(crate::http::run(listener, endpoint, places, stop.clone())),
+                Some(testbed) => {
+                    let watched = Watched { endpoint, testbed: Arc::clone(testbed), stop: stop.clone() };
+                    parts.spawn(crate::http::run(listener, Arc::new(watched), places, stop.clone()))
+                }
+            };
         }
         for task in endpoint.registry.tasks() {
             endpoint.sessions.prefetch(&task);

@@ -3,6 +3,7 @@
 
 pub mod local;
 mod policy;
+mod testing;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ pub use self::policy::{
     Callers, Emulated, Format, PermissionsOf, Policy, PolicyAction, PolicyLint, PolicyPermissions, PolicyTest,
     PolicyTrust, TrustOf, Written,
 };
+pub use self::testing::{At, Entries, Fault, FaultAction, Journal, JournalAction, ShortSessions, Testing};
 use crate::config::{listen_address, loopback_address};
 use crate::telemetry::{LogFormat, LogLevel};
 
@@ -67,6 +69,10 @@ pub enum Command {
     Check(Check),
     /// Ask a running proxy whether it answers; for images without a shell. Exit status 0 or 1.
     Healthcheck(Healthcheck),
+    /// Have answers fail on purpose, for tests: over the control interface of dev, exec or serve.
+    Fault(Fault),
+    /// Look at what was asked and answered, wait for it and assert it, over the control interface.
+    Journal(Journal),
     /// Search the audit log: which task had this key, when, and from where?
     Audit(Audit),
     /// Test, check and write the trust policies and permissions of roles, with no AWS account.
@@ -105,6 +111,9 @@ pub struct Serve {
     /// ADDRESS:PORT of loopback for /healthz, /readyz and /metrics. [default: none]
     #[arg(long, env = "TASKCREDS_OPERATIONS_LISTEN", value_name = "ADDR:PORT", value_parser = loopback_address)]
     pub operations_listen: Option<SocketAddr>,
+    /// What may go wrong.
+    #[command(flatten)]
+    pub testing: Testing,
 }
 
 /// `taskcreds dev`
@@ -137,6 +146,12 @@ pub struct Dev {
     /// The paths that name a role.
     #[command(flatten)]
     pub local: local::LocalEndpoints,
+    /// How long sessions last.
+    #[command(flatten)]
+    pub short: ShortSessions,
+    /// What may go wrong.
+    #[command(flatten)]
+    pub testing: Testing,
 }
 
 /// `taskcreds exec`
@@ -163,6 +178,12 @@ pub struct Exec {
     /// The embedded STS.
     #[command(flatten)]
     pub emulated: Emulated,
+    /// How long sessions last.
+    #[command(flatten)]
+    pub short: ShortSessions,
+    /// What may go wrong.
+    #[command(flatten)]
+    pub testing: Testing,
     /// The command to run and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<OsString>,

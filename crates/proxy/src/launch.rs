@@ -92,6 +92,8 @@ pub struct Surroundings {
     pub region: Option<String>,
     /// The embedded STS, `http://127.0.0.1:PORT`, where it is used.
     pub embedded_sts: Option<String>,
+    /// The control interface, `http://127.0.0.1:PORT`, where there is one.
+    pub control: Option<String>,
 }
 
 /// The loopback address of these that suits most clients: 127.0.0.1 before ::1, the one form that every client accepts.
@@ -166,6 +168,9 @@ impl Launch {
         }
         if let Some(endpoint) = &self.surroundings.embedded_sts {
             set.push(("AWS_ENDPOINT_URL_STS", endpoint.clone()));
+        }
+        if let Some(control) = &self.surroundings.control {
+            set.push(("TASKCREDS_CONTROL", control.clone()));
         }
         set
     }
@@ -285,7 +290,7 @@ mod tests {
     #[test]
     fn the_embedded_sts_brings_its_endpoint_and_a_region() {
         let embedded_sts = Some("http://127.0.0.1:7".to_owned());
-        let surroundings = Surroundings { embedded_sts, region: Some("us-east-1".to_owned()) };
+        let surroundings = Surroundings { embedded_sts, region: Some("us-east-1".to_owned()), control: None };
         let (launch, _folder) = launch(&["127.0.0.1:8"], surroundings);
         let set = launch.set(&HashMap::new());
         assert_eq!(get(&set, "AWS_ENDPOINT_URL_STS").unwrap(), "http://127.0.0.1:7");

@@ -1,5 +1,6 @@
 //! The record of calls holds what a test wants to assert on and never a secret, a token or a signature.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::SystemTime;
 
@@ -25,8 +26,12 @@ pub struct Call {
     pub at: SystemTime,
     /// The request id of the answer, also in its header `x-amzn-requestid`.
     pub request_id: String,
-    /// `"Success"`, or the code of the error that was answered, such as `"AccessDenied"`.
-    pub outcome: &'static str,
+    /// `"Success"`, or the code of the error that was answered, such as `"AccessDenied"`; `"Unanswered"` where a fault was that.
+    pub outcome: Cow<'static, str>,
+    /// The status of the answer; none where there was none.
+    pub status: Option<u16>,
+    /// The fault that was applied, in the words of whoever asked for it.
+    pub fault: Option<String>,
     /// `Action`.
     pub action: Option<String>,
     /// Who called; none if the signature was not good.
@@ -60,7 +65,9 @@ impl Call {
         Self {
             at,
             request_id,
-            outcome: "Success",
+            outcome: Cow::Borrowed("Success"),
+            status: None,
+            fault: None,
             action: None,
             caller_arn: None,
             issued_access_key_id: None,

@@ -4,6 +4,8 @@
 //! replies quoted in public issues), because that is what the error handling of applications was written against.
 //! Where the emulator refuses something on its own account, the sentence says what to do instead.
 
+use std::borrow::Cow;
+
 use http::StatusCode;
 
 /// Why a request was refused. The text is the `Message` of the answer: it never holds a secret, a token or a signature.
@@ -60,12 +62,21 @@ pub(crate) enum Error {
     /// The body did not arrive.
     #[error("The request body did not arrive in time. Send it again on a new connection.")]
     RequestTimeout,
+    /// What somebody has asked for who wants to see it.
+    #[error("{message}")]
+    AskedFor { status: StatusCode, code: String, message: String },
+    /// There is to be no answer.
+    #[error("There is no answer.")]
+    Unanswered,
 }
 
 impl Error {
     /// The status and the code of the answer.
-    pub(crate) fn status_and_code(&self) -> (StatusCode, &'static str) {
-        match self {
+    pub(crate) fn status_and_code(&self) -> (StatusCode, Cow<'static, str>) {
+        let (status, code) = match self {
+            Self::AskedFor { status, code, .. } => return (*status, Cow::Owned(code.clone())),
+            // Nobody sees the status.
+            Self::Unanswered => (StatusCode::INTERNAL_SERVER_ERROR, "Unanswered"),
             Self::MissingAuthenticationToken => (StatusCode::FORBIDDEN, "MissingAuthenticationToken"),
             Self::IncompleteSignature(_) => (StatusCode::BAD_REQUEST, "IncompleteSignature"),
             Self::SignatureDoesNotMatch(_) => (StatusCode::FORBIDDEN, "SignatureDoesNotMatch"),
@@ -83,6 +94,7 @@ impl Error {
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
             Self::RequestEntityTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
             Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "RequestTimeout"),
-        }
+        };
+        (status, Cow::Borrowed(code))
     }
 }

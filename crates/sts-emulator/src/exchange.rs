@@ -15,6 +15,7 @@ use crate::Emulator;
 use crate::assume_role::grant;
 use crate::calls::Call;
 use crate::error::Error;
+use crate::faults::{self, Fault};
 use crate::form::Form;
 use crate::query::{Action, AssumeRole};
 use crate::sessions::{Caller, Keys};
@@ -27,19 +28,31 @@ const X_AMZN_REQUESTID: HeaderName = HeaderName::from_static("x-amzn-requestid")
 const LATEST: u64 = 250_000_000_000;
 
 /// Answers one request whose body has been read, or has failed to arrive.
-pub(crate) fn answer(emulator: &Emulator, head: &Parts, body: Result<Bytes, Error>) -> Response<Full<Bytes>> {
+pub(crate) fn answer(
+    emulator: &Emulator,
+    head: &Parts,
+    body: Result<Bytes, Error>,
+    fault: Option<&Fault>,
+) -> Response<Full<Bytes>> {
     let request_id = Uuid::new_v4().to_string();
     let user_agent = head.headers.get(USER_AGENT).map(HeaderValue::as_bytes);
-    let mut call = Call::new(now(emulator), request_id.clone(), user_agent);
-    let (status, document) = match perform(emulator, head, body, &mut call) {
+    let now = now(emulator);
+    let mut call = Call::new(fault.map_or(now, |fault| fault.clock(now)), request_id.clone(), user_agent);
+    call.fault = fault.map(|fault| fault.told.clone());
+    let (status, document) = match perform(emulator, head, body, &mut call, fault) {
         Ok(document) => (StatusCode::OK, document),
         Err(error) => {
             let (status, code) = error.status_and_code();
+            let document = xml::error_response(&code, &error.to_string(), &request_id);
             call.outcome = code;
-            (status, xml::error_response(code, &error.to_string(), &request_id))
+            (status, document)
         }
     };
-    debug!(action = call.action, outcome = call.outcome, request_id, "STS request");
+    call.status = (call.outcome != "Unanswered").then(|| status.as_u16());
+    debug!(action = call.action, outcome = %call.outcome, fault = call.fault, request_id, "STS request");
+    if let Some(observer) = emulator.shared.observer.get() {
+        observer(&call);
+    }
     emulator.shared.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call);
 
     let mut response = Response::new(Full::new(Bytes::from(document)));
@@ -54,7 +67,21 @@ pub(crate) fn answer(emulator: &Emulator, head: &Parts, body: Result<Bytes, Erro
     response
 }
 
-fn perform(emulator: &Emulator, head: &Parts, body: Result<Bytes, Error>, call: &mut Call) -> Result<String, Error> {
+/// The fault of a request, where anybody has asked for faults.
+pub(crate) fn fault_of(emulator: &Emulator, body: &Result<Bytes, Error>) -> Option<Fault> {
+    let plan = emulator.shared.plan.get()?;
+    let form = Form::parse(body.as_ref().ok()?).ok()?;
+    let is_assume_role = form.text("Action") == Some("AssumeRole");
+    plan(form.text("RoleArn").filter(|_| is_assume_role)?)
+}
+
+fn perform(
+    emulator: &Emulator,
+    head: &Parts,
+    body: Result<Bytes, Error>,
+    call: &mut Call,
+    fault: Option<&Fault>,
+) -> Result<String, Error> {
     check_target(head)?;
     let body = body?;
     let form = Form::parse(&body)?;
@@ -74,10 +101,23 @@ fn perform(emulator: &Emulator, head: &Parts, body: Result<Bytes, Error>, call: 
                 call.incoming_transitive_tags.clone_from(&session.transitive_tags);
             }
             let request = AssumeRole::parse(&form)?;
-            let grant = grant(&request, &caller, &emulator.shared.options, call.at)?;
+            if let Some(fault) = fault {
+                fault.refuse(&caller.principal.arn, &request.role_arn)?;
+            }
+            let mut grant = grant(&request, &caller, &emulator.shared.options, call.at)?;
+            if let Some(seconds) = emulator.shared.session_seconds.get() {
+                grant.expires = grant.expires.min(faults::after(call.at, *seconds));
+            }
+            if let Some(fault) = fault {
+                grant.expires = fault.expires(call.at, grant.expires);
+            }
             let key = keys(emulator).add_session(grant.caller.clone(), grant.expires, grant.token_size, call.at);
             call.issued_access_key_id = Some(key.access_key_id.clone());
-            Ok(xml::response("AssumeRole", &xml::assume_role(&grant, &key), &call.request_id))
+            let document = xml::response("AssumeRole", &xml::assume_role(&grant, &key), &call.request_id);
+            Ok(match fault {
+                Some(fault) => fault.spoil(document),
+                None => document,
+            })
         }
     }
 }
@@ -110,7 +150,7 @@ fn keys(emulator: &Emulator) -> MutexGuard<'_, Keys> {
 }
 
 /// The time in whole seconds, so that a session ends exactly when its `Expiration` says, and one that can be written.
-fn now(emulator: &Emulator) -> SystemTime {
+pub(crate) fn now(emulator: &Emulator) -> SystemTime {
     let since_1970 = (emulator.shared.options.clock)().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     SystemTime::UNIX_EPOCH + Duration::from_secs(since_1970.as_secs().min(LATEST))
 }
@@ -166,7 +206,7 @@ mod tests {
             }
             let (head, ()) = request.body(()).unwrap().into_parts();
             let body = [&b"Action=GetCallerIdentity&Version=2011-06-15&"[..], &body].concat();
-            let response = answer(&emulator, &head, Ok(Bytes::from(body)));
+            let response = answer(&emulator, &head, Ok(Bytes::from(body)), None);
             prop_assert!(response.status().is_client_error());
             prop_assert!(response.headers().contains_key(X_AMZN_REQUESTID));
             prop_assert_eq!(emulator.calls().len(), 1);

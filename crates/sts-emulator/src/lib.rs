@@ -33,6 +33,7 @@ mod assume_role;
 mod calls;
 mod error;
 mod exchange;
+mod faults;
 mod form;
 pub mod policy;
 mod principal;
@@ -46,12 +47,13 @@ mod xml;
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use tokio::net::TcpListener;
 
 pub use calls::Call;
+pub use faults::{Effect, Fault};
 pub use policy::TrustPolicy;
 pub use sessions::{AccessKey, Tag};
 
@@ -65,7 +67,15 @@ struct Shared {
     options: Options,
     keys: Mutex<sessions::Keys>,
     calls: Mutex<calls::Calls>,
+    plan: OnceLock<Box<Plan>>,
+    observer: OnceLock<Box<Observer>>,
+    session_seconds: OnceLock<u32>,
 }
+
+/// Tells what is to go wrong with the next `AssumeRole` of a role ARN.
+type Plan = dyn Fn(&str) -> Option<Fault> + Send + Sync;
+/// Is told of every call.
+type Observer = dyn Fn(&Call) + Send + Sync;
 
 /// How an [`Emulator`] behaves.
 #[derive(Clone)]
@@ -127,7 +137,42 @@ impl Emulator {
     /// An STS that knows no caller yet.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Self { shared: Arc::new(Shared { options, keys: Mutex::default(), calls: Mutex::default() }) }
+        Self {
+            shared: Arc::new(Shared {
+                options,
+                keys: Mutex::default(),
+                calls: Mutex::default(),
+                plan: OnceLock::new(),
+                observer: OnceLock::new(),
+                session_seconds: OnceLock::new(),
+            }),
+        }
+    }
+
+    /// Has each `AssumeRole` ask `plan` what is to go wrong with it, given the role ARN of the request. To be set once; what is set first
+    /// stays.
+    pub fn set_faults(&self, plan: impl Fn(&str) -> Option<Fault> + Send + Sync + 'static) {
+        let _ = self.shared.plan.set(Box::new(plan));
+    }
+
+    /// Has `observer` told of every call, before it is answered. To be set once; what is set first stays.
+    pub fn on_call(&self, observer: impl Fn(&Call) + Send + Sync + 'static) {
+        let _ = self.shared.observer.set(Box::new(observer));
+    }
+
+    /// Has every session end after so many seconds at the latest (and less than one more), whatever was asked for. What may be asked for
+    /// stays as AWS has it: 900 seconds and more. To be set once; what is set first stays.
+    pub fn limit_sessions(&self, seconds: u32) {
+        let _ = self.shared.session_seconds.set(seconds);
+    }
+
+    /// Ends the sessions of an assumed role, `arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION-NAME`, but for the one with this access key
+    /// id; whoever calls with them is told `ExpiredToken`. Returns how many had not ended before.
+    #[must_use]
+    pub fn expire(&self, assumed_role_arn: &str, but: Option<&str>) -> usize {
+        // In whole seconds, as a session's end is compared with: else it would go on for the rest of this second.
+        let now = exchange::now(self);
+        self.shared.keys.lock().unwrap_or_else(PoisonError::into_inner).expire(assumed_role_arn, but, now)
     }
 
     /// A new long-term key for an IAM user or an IAM role; a principal may have any number of keys. They never expire.

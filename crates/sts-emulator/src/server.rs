@@ -1,6 +1,5 @@
 //! The network: connections are answered until the shutdown, then given a moment to finish, and none outlives `run`.
 
-use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::time::Duration;
@@ -20,7 +19,8 @@ use tracing::warn;
 
 use crate::Emulator;
 use crate::error::Error;
-use crate::exchange::answer;
+use crate::exchange::{answer, fault_of};
+use crate::faults;
 
 /// Bytes. What fits into a session fits into a quarter of it, percent-encoded.
 const MAX_BODY: usize = 64 * 1024;
@@ -77,12 +77,16 @@ async fn after(error: io::Error) -> io::Result<()> {
 async fn serve(emulator: Emulator, stream: TcpStream, mut stopping: watch::Receiver<()>) {
     // Without it, an answer in two writes waits for the client's delayed acknowledgement. A failure costs only time.
     let _ = stream.set_nodelay(true);
+    let stop = stopping.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let emulator = emulator.clone();
+        let (emulator, mut stopping) = (emulator.clone(), stop.clone());
         async move {
             let (head, body) = request.into_parts();
             let body = timeout(BODY_TIMEOUT, read(body)).await.unwrap_or(Err(Error::RequestTimeout));
-            Ok::<_, Infallible>(answer(&emulator, &head, body))
+            let fault = fault_of(&emulator, &body);
+            faults::wait(fault.as_ref()).await;
+            let answer = answer(&emulator, &head, body, fault.as_ref());
+            faults::deliver(fault.as_ref(), answer, &mut stopping).await
         }
     });
     let connection = http1::Builder::new()

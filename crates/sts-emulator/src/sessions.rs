@@ -166,6 +166,28 @@ impl Keys {
         Ok(Arc::clone(key))
     }
 
+    /// Ends the sessions of an assumed role that have not ended, but for one. Returns how many.
+    pub(crate) fn expire(&mut self, assumed_role_arn: &str, but: Option<&str>, now: SystemTime) -> usize {
+        let of_role =
+            |key: &&Arc<Key>| key.caller.principal.arn == assumed_role_arn && Some(&*key.access_key_id) != but;
+        let mut ended = Vec::new();
+        for key in self.by_id.values().filter(of_role) {
+            ended.extend(key.session.as_ref().filter(|session| session.expires > now).map(|session| {
+                let session = Session { token: session.token.clone(), expires: now };
+                let (access_key_id, secret) = (key.access_key_id.clone(), key.secret.clone());
+                Key { access_key_id, secret, caller: key.caller.clone(), session: Some(session) }
+            }));
+        }
+        let count = ended.len();
+        for key in ended {
+            let id = key.access_key_id.clone();
+            self.ends.retain(|(_, other)| *other != id);
+            self.ends.insert((now, id.clone()));
+            self.by_id.insert(id, Arc::new(key));
+        }
+        count
+    }
+
     fn insert(&mut self, prefix: &str, caller: Caller, session: Option<Session>) -> Arc<Key> {
         let access_key_id = format!("{prefix}{}", random::text(BASE32, 16));
         let key = Arc::new(Key { access_key_id, secret: random::text(BASE64, 40), caller, session });
@@ -215,6 +237,20 @@ mod tests {
             assert!(matches!(keys.find(&key.access_key_id, token, NOW), Err(Error::InvalidClientTokenId)));
         }
         assert!(matches!(keys.find("AKIANOBODY", None, NOW), Err(Error::InvalidClientTokenId)));
+    }
+
+    #[test]
+    fn the_sessions_of_a_role_can_be_ended_but_for_one() {
+        let mut keys = Keys::default();
+        let (one, two, user) = (session(&mut keys, 900, NOW), session(&mut keys, 900, NOW), keys.add_caller(caller()));
+        let arn = &one.caller.principal.arn;
+        assert_eq!(keys.expire("arn:of:another", None, NOW), 0);
+        assert_eq!(keys.expire(arn, Some(&two.access_key_id), NOW), 1);
+        assert_eq!(keys.expire(arn, Some(&two.access_key_id), NOW), 0, "it has ended");
+        let find = |key: &Key| keys.find(&key.access_key_id, key.session.as_ref().map(|it| it.token.as_str()), NOW);
+        assert!(matches!(find(&one), Err(Error::ExpiredToken)));
+        assert!(find(&two).is_ok() && find(&user).is_ok());
+        assert_eq!(keys.ends.len(), 2);
     }
 
     #[test]

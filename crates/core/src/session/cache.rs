@@ -25,8 +25,6 @@ use crate::task::Task;
 
 /// A load that has not come back after this long has failed, whatever timeouts the adapter has.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(45);
-/// How often the sweep looks for sessions to refresh.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How much longer than [`Freshness::idle_after`] a cell is kept that nobody reads: longer than the longest session.
 const LONGEST_SESSION: Duration = Duration::from_secs(13 * 3600);
 
@@ -203,6 +201,40 @@ impl SessionCache {
         self.wake.notify_one();
     }
 
+    /// The same, and waits for it.
+    ///
+    /// # Errors
+    /// The load failed, the registration ended, or neither a session nor a failure has come in the time that a load may take.
+    pub async fn renew(self: &Arc<Self>, task: &Arc<Task>) -> Result<Arc<Session>, SessionError> {
+        let entry = self.entry(task);
+        let current = || entry.cell().kept(self.clock.now(), &self.freshness).map(|kept| kept.session);
+        let before = current();
+        self.refresh_now(task);
+        let deadline = Instant::now() + LOAD_TIMEOUT;
+        loop {
+            let settled = entry.settled.notified();
+            if !task.lease.stands() {
+                return Err(SessionError::Revoked);
+            }
+            if let Some(session) = current()
+                && !before.as_ref().is_some_and(|before| Arc::ptr_eq(before, &session))
+            {
+                return Ok(session);
+            }
+            let failure = entry.cell().state(self.clock.now(), &self.freshness).failure;
+            match failure {
+                Some(error) if error.kind == FailureKind::Refused => return Err(SessionError::Refused(error)),
+                Some(error) => return Err(SessionError::NotReady(Some(error))),
+                None => {}
+            }
+            tokio::select! {
+                () = settled => {}
+                () = task.lease.ended() => {}
+                () = tokio::time::sleep_until(deadline) => return Err(SessionError::NotReady(None)),
+            }
+        }
+    }
+
     /// How many STS calls the node could make now.
     #[must_use]
     pub fn budget(&self) -> u32 {
@@ -218,7 +250,7 @@ impl SessionCache {
     /// Refreshes ahead until told to stop. Level-triggered: every pass compares the cells with the wall time afresh, so a host
     /// that slept or a clock that was set costs one pass at most.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(SWEEP_EVERY);
+        let mut tick = tokio::time::interval(self.freshness.sweep_every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {

@@ -28,6 +28,14 @@ impl Rig {
 
     fn with_budget(
         limits: BudgetLimits,
+        script: impl FnMut(&SessionSpec, usize, &dyn Clock) -> (Duration, Result<Session, AssumeRoleError>) + Send + 'static,
+    ) -> Self {
+        Self::with(limits, Freshness::default(), script)
+    }
+
+    fn with(
+        limits: BudgetLimits,
+        freshness: Freshness,
         mut script: impl FnMut(&SessionSpec, usize, &dyn Clock) -> (Duration, Result<Session, AssumeRoleError>)
         + Send
         + 'static,
@@ -39,7 +47,7 @@ impl Rig {
             Arc::clone(&sts) as Arc<dyn AssumeRole>,
             Arc::clone(&clock) as Arc<dyn Clock>,
             Budget::new(limits),
-            Freshness::default(),
+            freshness,
             || 0.5,
             10_000,
             Box::new(|_, _, _| {}),
@@ -548,4 +556,70 @@ async fn a_refresh_that_is_asked_for_comes_at_once_even_after_a_refusal() {
         assert_eq!(rig.sts.calls(), calls);
         assert!(rig.cache.state(&task).unwrap().left.is_some());
     }
+}
+
+/// What a reader sees who asks every 20 ms for so long.
+async fn ask_every_20_ms(rig: &Rig, task: &Arc<Task>, duration: Duration) -> (usize, Vec<Duration>) {
+    let (end, mut errors, mut left) = (Instant::now() + duration, 0, Vec::new());
+    while Instant::now() < end {
+        match rig.cache.get(task).await {
+            Ok(session) => left.push(session.remaining(rig.clock.now())),
+            Err(_) => errors += 1,
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    (errors, left)
+}
+
+#[tokio::test(start_paused = true)]
+async fn invariant_4_sessions_of_one_second_are_refreshed_ahead_and_never_served_within_their_floor() {
+    let life = Duration::from_secs(1);
+    let freshness = Freshness::for_sessions_of(life);
+    let rig = Rig::with(BudgetLimits::default(), freshness, move |_, _, clock| {
+        (Duration::from_millis(5), Ok(session_until(clock.now() + life)))
+    });
+    let task = rig.task("web");
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(Arc::clone(&rig.cache).run(stop.clone()));
+    let (errors, left) = ask_every_20_ms(&rig, &task, Duration::from_secs(60)).await;
+    assert_eq!(errors, 0);
+    assert!(left.iter().all(|left| *left > freshness.floor));
+    // Refreshed ahead, at half their life, and not when a reader finds them too old.
+    assert!(left.iter().all(|left| *left > life / 4), "{:?}", left.iter().min());
+    assert!((100..=140).contains(&rig.sts.calls()), "{}", rig.sts.calls());
+    stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn invariant_7_short_sessions_that_are_born_within_their_floor_make_no_hot_loop_on_sts() {
+    let freshness = Freshness::for_sessions_of(Duration::from_secs(1));
+    let born = freshness.floor;
+    let limits = BudgetLimits { per_second: 1000, burst: 1000, concurrent: 1000 };
+    let rig = Rig::with(limits, freshness, move |_, _, clock| (Duration::ZERO, Ok(session_until(clock.now() + born))));
+    let task = rig.task("web");
+    let (_, served) = ask_every_20_ms(&rig, &task, Duration::from_secs(60)).await;
+    assert!(served.is_empty());
+    // Every 100 to 250 ms, and once a second more where nobody has tried it for a second.
+    assert!((200..=660).contains(&rig.sts.calls()), "{}", rig.sts.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_renewed_for_whoever_waits_for_it_and_a_failure_is_told() {
+    let rig = Rig::new(
+        |spec, number, clock| if number == 3 { refused(spec, number, clock) } else { hour(spec, number, clock) },
+    );
+    let task = rig.task("web");
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(Arc::clone(&rig.cache).run(stop.clone()));
+    let first = rig.cache.get(&task).await.unwrap();
+    let second = rig.cache.renew(&task).await.unwrap();
+    assert!(!Arc::ptr_eq(&first, &second));
+    assert!(Arc::ptr_eq(&second, &rig.cache.get(&task).await.unwrap()));
+    assert!(matches!(rig.cache.renew(&task).await, Err(SessionError::Refused(_))));
+    assert!(rig.cache.renew(&task).await.is_ok());
+    rig.registry.revoke(task.id()).unwrap();
+    assert_eq!(rig.cache.renew(&task).await.unwrap_err(), SessionError::Revoked);
+    stop.cancel();
+    running.await.unwrap();
 }

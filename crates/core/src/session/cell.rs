@@ -20,7 +20,7 @@ pub struct SessionCell {
     loading: bool,
     failure: Option<Failure>,
     used_at: SystemTime,
-    /// The last time that the cell was looked at, which is once a second.
+    /// The last time that the cell was looked at, which is at every sweep.
     seen_at: SystemTime,
 }
 
@@ -189,7 +189,7 @@ impl SessionCell {
         let outcome = outcome.and_then(|session| match session.remaining(now) {
             left if left > fresh.floor => Ok(session),
             left => {
-                let (left, floor) = (left.as_secs(), fresh.floor.as_secs());
+                let (left, floor) = (left.as_secs(), fresh.floor.as_secs_f64());
                 let message =
                     format!("STS answered a session with {left} s left; none with {floor} s or less is served");
                 let remedy = "compare the clocks of this machine and of STS";
@@ -209,7 +209,7 @@ impl SessionCell {
                 let error = Arc::new(error);
                 let in_a_row = self.failure.as_ref().map_or(0, |failure| failure.in_a_row).saturating_add(1);
                 let covered = self.servable(now, fresh).is_some();
-                let retry_at = now + backoff(&error, in_a_row, covered, chance);
+                let retry_at = now + backoff(&error, in_a_row, covered, chance, fresh.longest_pause);
                 self.failure = Some(Failure { error: Arc::clone(&error), retry_at, in_a_row, is_silent });
                 Settled::Failed { error, in_a_row, covered }
             }

@@ -9,6 +9,8 @@ const FRESH: Freshness = Freshness {
     floor: Duration::from_secs(30),
     patience: Duration::from_millis(700),
     idle_after: Duration::from_secs(7200),
+    sweep_every: Duration::from_secs(1),
+    longest_pause: MAX_BACKOFF,
 };
 
 fn seconds(n: u64) -> Duration {
@@ -206,7 +208,7 @@ proptest! {
                         Settled::Failed { error, in_a_row, covered } => {
                             prop_assert!(!fresh);
                             prop_assert_eq!(covered, servable);
-                            not_before = now + backoff(&error, in_a_row, covered, chance);
+                            not_before = now + backoff(&error, in_a_row, covered, chance, MAX_BACKOFF);
                         }
                     }
                 }
@@ -215,7 +217,7 @@ proptest! {
                     let Settled::Failed { error, in_a_row, covered } =
                         cell.settle(now, Err(failure(kind)), &FRESH, chance) else { panic!("a failure settled as fresh") };
                     prop_assert_eq!(covered, servable);
-                    not_before = now + backoff(&error, in_a_row, covered, chance);
+                    not_before = now + backoff(&error, in_a_row, covered, chance, MAX_BACKOFF);
                 }
                 Step::Succeed(_) | Step::Fail(_) => {}
             }

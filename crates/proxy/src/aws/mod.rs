@@ -8,4 +8,4 @@ mod sts;
 pub use environment::points_at_itself;
 #[doc(hidden)]
 pub use sts::outcome;
-pub use sts::{Base, Sts, own_region_name};
+pub use sts::{Base, Embedded, Sts, own_region_name};

@@ -48,7 +48,29 @@ pub enum Base {
         access_key_id: String,
         /// Its secret.
         secret_access_key: SecretString,
+        /// The emulator itself, where it is in this process.
+        embedded: Option<Embedded>,
     },
+}
+
+/// The embedded STS. It alone gives sessions that are too short for AWS, so what such sessions need is chosen by its presence.
+#[derive(Clone, Debug)]
+pub struct Embedded {
+    /// The emulator.
+    pub emulator: taskcreds_sts_emulator::Emulator,
+    /// How long its sessions last at most, where somebody has asked for short ones.
+    pub session_seconds: Option<u32>,
+}
+
+impl Base {
+    /// The embedded STS, where there is one.
+    #[must_use]
+    pub fn embedded(&self) -> Option<&Embedded> {
+        match self {
+            Self::Chain => None,
+            Self::Emulator { embedded, .. } => embedded.as_ref(),
+        }
+    }
 }
 
 /// The STS client.

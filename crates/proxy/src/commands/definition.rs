@@ -194,8 +194,11 @@ mod tests {
 
     fn outcome(own: &[(&str, &str)], region: Option<&str>) -> (HashMap<String, String>, String) {
         let folder = tempfile::tempdir().unwrap();
-        let surroundings =
-            Surroundings { region: region.map(str::to_owned), embedded_sts: Some("http://127.0.0.1:7".to_owned()) };
+        let surroundings = Surroundings {
+            region: region.map(str::to_owned),
+            embedded_sts: Some("http://127.0.0.1:7".to_owned()),
+            control: None,
+        };
         let listening = ["127.0.0.1:8".parse::<SocketAddr>().unwrap()];
         let (id, token) = (CredentialsId::random(), Token::random());
         let launch = Launch::new(&listening, &id, token, folder.path(), "token", surroundings).unwrap();

@@ -70,6 +70,8 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
     }
     let emulated_roles = embedded::roles(&flags.emulated, emulated_roles)?;
     let session_tags = embedded::session_tags(&flags.emulated, flags.session_tags);
+    flags.testing.apply(&mut config)?;
+    let session_seconds = flags.short.of(!flags.aws, "leave out --aws")?;
     for (name, role_arn) in flags.roles {
         config.tasks.push(own_task::for_this_run(&name, role_arn, region.as_deref(), session_tags)?);
     }
@@ -102,15 +104,23 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
     let stop_sts = CancellationToken::new();
     let (base, surroundings) = if flags.aws {
         warn_of_another_sts(environment);
-        (Base::Chain, Surroundings { region, embedded_sts: None })
+        (Base::Chain, Surroundings { region, ..Surroundings::default() })
     } else {
-        let (base, endpoint) =
-            embedded::start(&account, first.as_ref(), &flags.emulated, emulated_roles, stop_sts.clone()).await?;
+        let (base, endpoint) = embedded::start(
+            &account,
+            first.as_ref(),
+            &flags.emulated,
+            emulated_roles,
+            session_seconds,
+            stop_sts.clone(),
+        )
+        .await?;
         let region = region.or_else(|| Some(own_task::DEFAULT_REGION.to_owned()));
-        (base, Surroundings { region, embedded_sts: Some(endpoint) })
+        (base, Surroundings { region, embedded_sts: Some(endpoint), ..Surroundings::default() })
     };
     let proxy = Proxy::start(config, base, environment, Sockets::default())?;
     let addresses = proxy.addresses();
+    let surroundings = Surroundings { control: proxy.control(), ..surroundings };
     let folder = launch::private_folder()?;
     say_listening(&addresses);
     if let Some(defined) = &defined {

@@ -6,7 +6,7 @@ use taskcreds_core::TaskArn;
 use taskcreds_sts_emulator::{AccessKey, Emulator, Options, Role, Roles};
 use tokio_util::sync::CancellationToken;
 
-use crate::aws::Base;
+use crate::aws::{Base, Embedded};
 use crate::cli::{Emulated, SessionTagging};
 use crate::failure::{Exit, Failure};
 
@@ -33,12 +33,14 @@ pub(super) fn roles(emulated: &Emulated, mut roles: Vec<Role>) -> Result<Roles, 
 }
 
 /// Starts an STS on a port of loopback that the system chooses, and tells where; it ends with `stop`. Its caller is a user of this
-/// account, unless `emulated` names another; Amazon ECS calls for `task`.
-pub(super) async fn start(
+/// account, unless `emulated` names another; Amazon ECS calls for `task`. Its sessions last for `session_seconds` at most, where that is
+/// said.
+pub(crate) async fn start(
     account: &str,
     task: Option<&TaskArn>,
     emulated: &Emulated,
     roles: Roles,
+    session_seconds: Option<u32>,
     stop: CancellationToken,
 ) -> Result<(Base, String), Failure> {
     let cannot = |error: &dyn std::fmt::Display| {
@@ -46,6 +48,10 @@ pub(super) async fn start(
     };
     let emulator = Emulator::new(Options { roles, ..Options::default() });
     let key = key(&emulator, account, task, emulated)?;
+    if let Some(seconds) = session_seconds {
+        emulator.limit_sessions(seconds);
+    }
+    let embedded = Some(Embedded { emulator: emulator.clone(), session_seconds });
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(|error| cannot(&error))?;
     let address = listener.local_addr().map_err(|error| cannot(&error))?;
     tokio::spawn(async move {
@@ -58,6 +64,7 @@ pub(super) async fn start(
         endpoint: endpoint.clone(),
         access_key_id: key.access_key_id,
         secret_access_key: key.secret_access_key.into(),
+        embedded,
     };
     Ok((base, endpoint))
 }

@@ -45,20 +45,23 @@ pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>)
     let Program { mut task, account, container, region } = Program::of(&flags, region, session_tags)?;
     let task_arn = task.as_ref().map(|task| task.arn.clone());
     let secrets = task.as_mut().map(|task| (task.id.clone(), own_task::token_of(task)));
+    let session_seconds = flags.short.of(flags.emulate, "give --emulate")?;
     let stop = CancellationToken::new();
     let (base, surroundings) = if flags.emulate {
         let roles = embedded::roles(&flags.emulated, Vec::new())?;
         let (base, endpoint) =
-            embedded::start(&account, task_arn.as_ref(), &flags.emulated, roles, stop.clone()).await?;
+            embedded::start(&account, task_arn.as_ref(), &flags.emulated, roles, session_seconds, stop.clone()).await?;
         let region = region.or_else(|| Some(own_task::DEFAULT_REGION.to_owned()));
-        (base, Surroundings { region, embedded_sts: Some(endpoint) })
+        (base, Surroundings { region, embedded_sts: Some(endpoint), ..Surroundings::default() })
     } else {
         warn_of_another_sts(environment);
-        (Base::Chain, Surroundings { region, embedded_sts: None })
+        (Base::Chain, Surroundings { region, ..Surroundings::default() })
     };
     let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-    let config = Config { listen, tasks: task.into_iter().collect(), ..Config::default() };
+    let mut config = Config { listen, tasks: task.into_iter().collect(), ..Config::default() };
+    flags.testing.apply(&mut config)?;
     let proxy = Proxy::start(config, base, environment, Sockets::default())?;
+    let surroundings = Surroundings { control: proxy.control(), ..surroundings };
     let (addresses, endpoint) = (proxy.addresses(), Arc::clone(proxy.endpoint()));
     let running = tokio::spawn(proxy.run(stop.clone()));
     tokio::select! {

@@ -4,16 +4,17 @@ mod audit;
 mod check;
 mod definition;
 mod dev;
-mod embedded;
+pub(crate) mod embedded;
 mod exec;
 mod healthcheck;
 mod local_endpoints;
-mod own_task;
+pub(crate) mod own_task;
 mod policy;
 mod serve;
 mod signals;
 #[cfg(unix)]
 mod task;
+mod testing;
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -64,6 +65,8 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Healthcheck(flags) => healthcheck::run(&flags),
         Command::Audit(flags) => audit::run(flags),
         Command::Policy(flags) => policy::run(flags),
+        Command::Fault(flags) => runtime()?.block_on(testing::fault(flags)),
+        Command::Journal(flags) => runtime()?.block_on(testing::journal(flags)),
         #[cfg(unix)]
         Command::Task(flags) => runtime()?.block_on(task::run(flags)),
     }

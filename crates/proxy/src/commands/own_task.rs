@@ -14,10 +14,10 @@ pub(super) const DEMO_ACCOUNT: &str = "111122223333";
 const DEMO_ROLE: &str = "arn:aws:iam::111122223333:role/demo";
 
 /// The region of whom nobody has told one.
-pub(super) const DEFAULT_REGION: &str = "us-east-1";
+pub(crate) const DEFAULT_REGION: &str = "us-east-1";
 
 /// The demo role.
-pub(super) fn demo_role() -> Result<RoleArn, Failure> {
+pub(crate) fn demo_role() -> Result<RoleArn, Failure> {
     RoleArn::new(DEMO_ROLE).map_err(|invalid| Failure::software("the demo role", invalid))
 }
 
@@ -34,7 +34,7 @@ pub(super) fn arn(partition: &str, region: &str, account: &str) -> Result<TaskAr
 }
 
 /// A task in the cluster `dev` of the role's account.
-pub(super) fn for_this_run(
+pub(crate) fn for_this_run(
     family: &str,
     role_arn: RoleArn,
     region: Option<&str>,
@@ -73,7 +73,7 @@ fn invalid(invalid: taskcreds_core::Invalid) -> Failure {
 }
 
 /// The task's present token. On a laptop every task has one: who has none gets a random one.
-pub(super) fn token_of(task: &mut NewTask) -> Token {
+pub(crate) fn token_of(task: &mut NewTask) -> Token {
     match task.tokens.first() {
         Some(token) => token.clone(),
         None => {

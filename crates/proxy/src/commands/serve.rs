@@ -48,6 +48,7 @@ pub(super) async fn run(
         let admin = config.admin.take().unwrap_or_else(|| Admin::at(PathBuf::new()));
         config.admin = Some(Admin { socket, ..admin });
     }
+    flags.testing.apply(&mut config)?;
     // systemd names the folder that StateDirectory= has made.
     let given = environment.get("STATE_DIRECTORY").and_then(|list| list.split(':').next()).map(PathBuf::from);
     config.state.dir = flags.state_dir.or(config.state.dir).or(given);
@@ -68,6 +69,9 @@ pub(super) async fn run(
     say_listening(&addresses);
     if let Some(address) = proxy.operations_address() {
         say(format!("operations at http://{address}"));
+    }
+    if let Some(control) = proxy.control() {
+        say(format!("control interface at {control}"));
     }
     if let Some(socket) = admin_socket {
         say(format!("admin socket at {socket}"));
@@ -139,6 +143,7 @@ impl Fixed {
             made_ids: _,
             local_endpoints: _,
             warnings: _,
+            testing,
         } = config;
         Self(vec![
             ("listen", format!("{listen:?}")),
@@ -151,6 +156,7 @@ impl Fixed {
             ("[admin]", format!("{admin:?}")),
             ("[state]", format!("{state:?}")),
             ("[audit]", format!("{audit:?}")),
+            ("faults", format!("{:?}", testing.faults)),
         ])
     }
 

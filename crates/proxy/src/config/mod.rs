@@ -26,6 +26,8 @@ use section::Faults;
 pub use state::{KeepSessions, State};
 use task::{Settings, Tasks};
 
+use crate::testbed::{self, InvalidFault};
+
 /// The port of the ECS agent's credentials endpoint.
 pub const DEFAULT_PORT: u16 = 51_679;
 /// How many registrations one proxy holds, unless `max_tasks` says otherwise.
@@ -66,6 +68,19 @@ pub struct Config {
     pub local_endpoints: Option<LocalEndpoints>,
     /// What works but deserves attention.
     pub warnings: Vec<String>,
+    /// What test suites ask for.
+    pub testing: Testing,
+}
+
+/// What test suites ask for: by default nothing.
+#[derive(Debug, Default)]
+pub struct Testing {
+    /// Where the control interface is.
+    pub control: Option<SocketAddr>,
+    /// What is to go wrong from the start.
+    pub faults: Vec<testbed::Fault>,
+    /// Whether something may go wrong although sessions come from real STS.
+    pub allow_faults: bool,
 }
 
 impl Default for Config {
@@ -86,6 +101,7 @@ impl Default for Config {
             made_ids: Vec::new(),
             local_endpoints: None,
             warnings: Vec::new(),
+            testing: Testing::default(),
         }
     }
 }
@@ -156,6 +172,12 @@ impl Config {
             config.state = state::state(section, base, faults);
             let section = root.value("audit").and_then(|value| section::Section::new(value, faults));
             config.audit = audit::audit(section, base, faults);
+            for text in root.strings("faults", faults).unwrap_or_default() {
+                match text.value.parse() {
+                    Ok(fault) => config.testing.faults.push(fault),
+                    Err(InvalidFault(all)) => all.iter().for_each(|why| faults.add(text.span, text.path.clone(), why)),
+                }
+            }
             let defaults = root.value("defaults").and_then(|value| section::Section::new(value, faults));
             let defaults = defaults.map(|mut section| {
                 let settings = Settings::read(&mut section, faults);

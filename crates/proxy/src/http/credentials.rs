@@ -40,32 +40,18 @@ pub struct Endpoint {
 
 /// What has come out of a request on its way: for the record.
 #[derive(Default)]
-struct Seen {
+pub(crate) struct Seen {
     version: Option<Version>,
     id: Option<IdDigest>,
-    task: Option<Arc<Task>>,
-    session: Option<Arc<Session>>,
+    pub(crate) task: Option<Arc<Task>>,
+    pub(crate) session: Option<Arc<Session>>,
 }
 
 impl Answer for Endpoint {
     /// Within [`Freshness::patience`](taskcreds_core::Freshness::patience) plus what the machine needs.
     async fn answer(&self, request: Parts, connected: Connected) -> Response<Full<Bytes>> {
-        let mut seen = Seen::default();
-        let answer = AssertUnwindSafe(self.credentials(&request, connected, &mut seen)).catch_unwind().await;
-        let mut answer = answer.unwrap_or_else(|_| Err(defect()));
-        if let Some(audit) = &self.audit
-            && !audit.answered(&record(&request, connected, &seen, answer.as_ref().err())).await
-            && let Ok(_) = &answer
-        {
-            answer = Err(Fault::Unrecorded(seen.version.unwrap_or(Version::V2)));
-        }
-        // Recording may have taken a moment, in which the task was revoked: see invariant 6.
-        if answer.is_ok() && seen.task.as_ref().is_some_and(|task| !task.lease().stands()) {
-            answer = Err(Fault::Session(seen.version.unwrap_or(Version::V2), SessionError::Revoked));
-        }
-        let response = answer.unwrap_or_else(|fault| fault.response());
-        self.metrics.answered(response.status());
-        response
+        let (outcome, _) = self.outcome(&request, connected).await;
+        self.respond(outcome)
     }
 
     fn unparsable(&self, connected: Connected) {
@@ -76,6 +62,35 @@ impl Answer for Endpoint {
 }
 
 impl Endpoint {
+    /// What comes of a request, recorded; and what was seen on the way.
+    pub(crate) async fn outcome(
+        &self,
+        request: &Parts,
+        connected: Connected,
+    ) -> (Result<Response<Full<Bytes>>, Fault>, Seen) {
+        let mut seen = Seen::default();
+        let answer = AssertUnwindSafe(self.credentials(request, connected, &mut seen)).catch_unwind().await;
+        let mut answer = answer.unwrap_or_else(|_| Err(defect()));
+        if let Some(audit) = &self.audit
+            && !audit.answered(&record(request, connected, &seen, answer.as_ref().err())).await
+            && let Ok(_) = &answer
+        {
+            answer = Err(Fault::Unrecorded(seen.version.unwrap_or(Version::V2)));
+        }
+        // Recording may have taken a moment, in which the task was revoked: see invariant 6.
+        if answer.is_ok() && seen.task.as_ref().is_some_and(|task| !task.lease().stands()) {
+            answer = Err(Fault::Session(seen.version.unwrap_or(Version::V2), SessionError::Revoked));
+        }
+        (answer, seen)
+    }
+
+    /// The answer that an outcome is, counted.
+    pub(crate) fn respond(&self, outcome: Result<Response<Full<Bytes>>, Fault>) -> Response<Full<Bytes>> {
+        let response = outcome.unwrap_or_else(|fault| fault.response());
+        self.metrics.answered(response.status());
+        response
+    }
+
     async fn credentials(
         &self,
         request: &Parts,

@@ -194,7 +194,7 @@ struct Body<'a> {
     message_again: &'a str,
 }
 
-fn body(status: StatusCode, code: &str, message: &str) -> Bytes {
+pub(crate) fn body(status: StatusCode, code: &str, message: &str) -> Bytes {
     let body = Body { code, message, status: status.as_u16(), code_again: code, message_again: message };
     // Five plain fields cannot fail to serialize; an empty body would be the least harmful answer if they did.
     serde_json::to_vec(&body).unwrap_or_default().into()

@@ -96,6 +96,18 @@ pub fn no_browser(request: &Parts, hosts: &AllowedHosts) -> Result<(), Fault> {
     refused_headers(&request.headers)
 }
 
+/// The same for what test suites ask, whose requests may have a body and come of Node's `fetch`: that sends `Sec-Fetch-Mode` and nothing
+/// else of a browser's, while browsers send it beside `Sec-Fetch-Site` or not at all.
+///
+/// # Errors
+/// The [`Fault`] of the first rule that it breaks.
+pub fn no_browser_but_fetch_of_node(request: &Parts, hosts: &AllowedHosts) -> Result<(), Fault> {
+    host(&request.headers, hosts)?;
+    let mut headers = request.headers.clone();
+    headers.remove("sec-fetch-mode");
+    refused_headers(&headers)
+}
+
 /// The value of a header that may be there once.
 fn one(headers: &HeaderMap, name: header::HeaderName) -> Result<Option<&[u8]>, ()> {
     let mut values = headers.get_all(name).iter();

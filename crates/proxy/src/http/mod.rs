@@ -16,7 +16,6 @@ pub(crate) mod stream;
 pub mod way;
 pub mod wire;
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -27,7 +26,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::body::Body;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use taskcreds_core::{Arrival, Asker};
@@ -97,9 +96,25 @@ pub trait Answer: Send + Sync + 'static {
     /// Answers one request; every trouble is an answer.
     fn answer(&self, request: Parts, connected: Connected) -> impl Future<Output = Response<Full<Bytes>>> + Send;
 
+    /// The same for who reads a body, or ends a connection otherwise than with a whole answer. Nobody looks at the body of a request for
+    /// credentials.
+    fn exchange(
+        &self,
+        request: http::Request<Incoming>,
+        connected: Connected,
+    ) -> impl Future<Output = Result<Response<Full<Bytes>>, Cut>> + Send {
+        let (parts, _) = request.into_parts();
+        async move { Ok(dated(self.answer(parts, connected).await)) }
+    }
+
     /// Is told that bytes which are no HTTP request were answered.
     fn unparsable(&self, _: Connected) {}
 }
+
+/// The connection is to be closed after these bytes, which are no whole answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection is to be cut off")]
+pub struct Cut(pub Vec<u8>);
 
 /// An answer that nobody keeps. The type stands as it is given: Go v2 and Kotlin compare the whole value, so the credentials endpoint
 /// gives no parameters.
@@ -209,15 +224,13 @@ async fn connection(
 ) {
     let stream = Stream::new(stream, Arc::clone(&answering));
     let (has_begun, begun) = (AtomicBool::new(false), Notify::new());
-    let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
+    let service = service_fn(|request: http::Request<Incoming>| {
         if !has_begun.load(Ordering::Relaxed) {
             has_begun.store(true, Ordering::Relaxed);
             begun.notify_one();
         }
         answering.begin();
-        let (parts, _) = request.into_parts();
-        let endpoint = &endpoint;
-        async move { Ok::<_, Infallible>(dated(endpoint.answer(parts, connected).await)) }
+        endpoint.exchange(request, connected)
     });
     let mut connection = http1::Builder::new()
         .half_close(true)
@@ -248,7 +261,9 @@ async fn connection(
     if let Err(error) = outcome {
         // hyper's text names the kind of trouble, never what was sent.
         tracing::debug!(%error, "connection ended");
-        if error.is_parse() {
+        if let Some(Cut(bytes)) = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref()) {
+            connection.into_parts().io.answer_instead(bytes.clone()).await;
+        } else if error.is_parse() {
             endpoint.unparsable(connected);
             let mut stream = connection.into_parts().io;
             tokio::select! {

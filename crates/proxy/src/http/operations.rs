@@ -22,6 +22,7 @@ use super::{Answer, Connected, response};
 pub use crate::admin::registrations::Registrations;
 use crate::aws::Sts;
 use crate::metrics::Metrics;
+use crate::testbed::Testbed;
 
 /// The operations endpoint: everything that its answers are made of.
 pub struct Operations {
@@ -35,6 +36,8 @@ pub struct Operations {
     pub registrations: Option<Arc<Registrations>>,
     /// The names that `Host` may have.
     pub hosts: AllowedHosts,
+    /// What is made to fail on purpose, where somebody has asked for that.
+    pub testbed: Option<Arc<Testbed>>,
 }
 
 /// There is no admin socket on this system.
@@ -91,7 +94,7 @@ impl Answer for Operations {
 }
 
 impl Operations {
-    /// Able to serve: the base credentials resolve, the last reload was taken, the store is whole.
+    /// Able to serve: the base credentials resolve, the last reload was taken, the store is whole, nothing is made to fail on purpose.
     async fn readiness(&self) -> Readiness {
         let mut reasons = Vec::new();
         if let Err(error) = self.sts.check_base_credentials().await {
@@ -104,6 +107,10 @@ impl Operations {
         }
         if let Some(message) = self.registrations.as_ref().and_then(|registrations| registrations.trouble()) {
             reasons.push(Reason { check: "store", message });
+        }
+        let faults = self.testbed.as_ref().map(|testbed| testbed.faults.in_force()).unwrap_or_default();
+        if !faults.is_empty() {
+            reasons.push(Reason { check: "faults", message: format!("set on purpose: {}", faults.join("; ")) });
         }
         Readiness { ready: reasons.is_empty(), reasons }
     }

@@ -80,7 +80,7 @@ fn a_duration_that_role_chaining_forbids_becomes_an_hour_and_the_role_is_remembe
         until("credentials", || get(serve.address(), &task.path()).status == 200);
     }
     let calls = sts.assume_role_calls();
-    let own: Vec<_> = calls[1..].iter().map(|call| (call.duration_seconds, call.outcome)).collect();
+    let own: Vec<_> = calls[1..].iter().map(|call| (call.duration_seconds, &*call.outcome)).collect();
     assert_eq!(own, [(Some(7200), "ValidationError"), (Some(3600), "Success"), (Some(3600), "Success")]);
     assert_eq!(serve.end().stderr.matches("STS refuses this duration").count(), 1);
 }

@@ -52,6 +52,7 @@ mod sts;
 mod supervisor;
 mod task_definition;
 mod tasks;
+mod testbed;
 mod timing;
 mod trust_judge;
 mod unknown_ids;

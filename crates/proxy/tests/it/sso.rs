@@ -79,16 +79,16 @@ impl Proxy {
 }
 
 /// Outcomes and callers of the AssumeRole calls that came of the proxy.
-fn calls(sts: &Sts) -> Vec<(&'static str, Option<String>)> {
+fn calls(sts: &Sts) -> Vec<(String, Option<String>)> {
     let calls = sts.assume_role_calls().into_iter();
     calls
         .filter(|call| call.role_session_name.as_deref() != Some("proxy"))
-        .map(|it| (it.outcome, it.caller_arn))
+        .map(|it| (it.outcome.into_owned(), it.caller_arn))
         .collect()
 }
 
-fn granted(role: &str) -> (&'static str, Option<String>) {
-    ("Success", Some(format!("arn:aws:sts::{ACCOUNT}:assumed-role/{role}/proxy")))
+fn granted(role: &str) -> (String, Option<String>) {
+    ("Success".to_owned(), Some(format!("arn:aws:sts::{ACCOUNT}:assumed-role/{role}/proxy")))
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn what_sts_calls_expired_is_got_anew_from_the_portal_and_the_call_is_made_once_
         Profile::Session.login(home, &token);
     });
     until("served", || proxy.is_served());
-    assert_eq!(calls(&sts), [("ExpiredToken", None), granted("another")]);
+    assert_eq!(calls(&sts), [("ExpiredToken".to_owned(), None), granted("another")]);
     assert_eq!(portal.asked(), [token.clone(), token]);
     assert!(!proxy.process.end().stderr.contains("no new session"));
 }
@@ -256,6 +256,6 @@ fn what_sts_calls_expired_is_got_anew_from_the_process_and_the_call_is_made_once
         std::fs::write(home.join("next"), next).unwrap();
     });
     until("served", || proxy.is_served());
-    assert_eq!(calls(&sts), [("ExpiredToken", None), granted("another")]);
+    assert_eq!(calls(&sts), [("ExpiredToken".to_owned(), None), granted("another")]);
     assert!(!proxy.process.end().stderr.contains("no new session"));
 }

@@ -180,6 +180,7 @@ pub(crate) fn sts(address: SocketAddr) -> Sts {
         endpoint: format!("http://{address}"),
         access_key_id: BASE_KEY.to_owned(),
         secret_access_key: "je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY".into(),
+        embedded: None,
     })
 }
 

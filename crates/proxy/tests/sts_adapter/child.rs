@@ -110,6 +110,7 @@ async fn the_process_that_other_tests_start_asks_as_its_environment_says() {
             endpoint,
             access_key_id: crate::canned::BASE_KEY.to_owned(),
             secret_access_key: "secret".into(),
+            embedded: None,
         },
     };
     let mut spec = new_spec("web");

@@ -39,6 +39,7 @@ impl Embedded {
             endpoint: self.endpoint.clone(),
             access_key_id: access_key_id.to_owned(),
             secret_access_key: secret_access_key.into(),
+            embedded: None,
         })
     }
 

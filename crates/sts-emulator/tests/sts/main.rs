@@ -1,6 +1,8 @@
 //! The emulator as its users see it: over real HTTP, called by the real SDK and by requests written by hand.
 
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod limits;

@@ -207,5 +207,5 @@ async fn tags_and_policies_make_the_token_longer_until_there_is_no_room() {
     let error = result.err().unwrap().into_service_error();
     assert!(error.is_packed_policy_too_large_exception(), "{error:?}");
     let call = sts.emulator.calls().pop().unwrap();
-    assert_eq!((call.outcome, call.tags.len()), ("PackedPolicyTooLarge", 10));
+    assert_eq!((&*call.outcome, call.tags.len()), ("PackedPolicyTooLarge", 10));
 }

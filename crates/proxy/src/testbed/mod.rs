@@ -1,0 +1,231 @@
+//! For test suites: faults that are asked for, sessions that are rotated and ended, and a journal of what was asked.
+//!
+//! None of it stands between a request and its answer unless somebody has asked for it: without `--control`, `--fault` and `faults` in the
+//! file there is no [`Testbed`], and the credentials endpoint answers by itself. A fault opens nothing: the id and the token are checked
+//! first, and what is served is a session of the core or a part of one.
+
+pub mod fault;
+pub mod faults;
+pub mod journal;
+mod spoil;
+pub(crate) mod watched;
+
+use std::sync::Arc;
+
+use taskcreds_core::{Registry, Session, SessionCache, SessionError, Task};
+use taskcreds_sts_emulator::{Call, Emulator};
+
+pub use fault::{Fault, InvalidFault};
+pub use faults::{FaultView, Faults};
+pub use journal::{Entry, Filter, Journal};
+
+use fault::{Target, is_called, name_of};
+
+/// What the log says of a fault.
+const ON_PURPOSE: &str = "answers are made to fail on purpose";
+
+/// What a test suite looks at and turns.
+pub struct Testbed {
+    /// The faults.
+    pub faults: Faults,
+    /// What was asked and answered.
+    pub journal: Arc<Journal>,
+    registry: Arc<Registry>,
+    sessions: Arc<SessionCache>,
+    emulator: Option<Emulator>,
+    may_fail: bool,
+}
+
+/// Why the testbed does not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such task.
+    #[error("no task is called {asked}: there {are}", are = match .there.as_slice() {
+        [] => "is none".to_owned(),
+        [one] => format!("is {one}"),
+        all => format!("are {}", all.join(", ")),
+    })]
+    NoSuchTask {
+        /// What was asked for.
+        asked: String,
+        /// What there is.
+        there: Vec<String>,
+    },
+    /// Sessions come from real STS and nobody has allowed it.
+    #[error(
+        "sessions come from real STS, where nothing is made to fail unless the proxy was started with --allow-faults"
+    )]
+    NotAllowed,
+    /// It needs the embedded STS.
+    #[error("{0} needs the embedded STS: dev without --aws, or exec --emulate")]
+    NoEmulator(&'static str),
+    /// There are too many faults.
+    #[error("{0}")]
+    TooMany(#[from] faults::TooMany),
+    /// No new session has come.
+    #[error("no new session: {0}")]
+    NoSession(#[from] SessionError),
+}
+
+impl Testbed {
+    /// One for this registry and these sessions. Where there is an embedded STS, it is looked at and turned too. `allowed`: faults are
+    /// allowed although sessions come from real STS.
+    #[must_use]
+    pub fn new(
+        registry: Arc<Registry>,
+        sessions: Arc<SessionCache>,
+        emulator: Option<Emulator>,
+        allowed: bool,
+    ) -> Arc<Self> {
+        let (faults, journal, may_fail) = (Faults::default(), Arc::default(), allowed || emulator.is_some());
+        let testbed = Arc::new(Self { faults, journal, registry, sessions, emulator, may_fail });
+        if let Some(emulator) = &testbed.emulator {
+            // Not with an `Arc` of its own: the testbed holds the emulator.
+            let (asked, told) = (Arc::downgrade(&testbed), Arc::downgrade(&testbed));
+            emulator.set_faults(move |role_arn| Some(asked.upgrade()?.faults.next_of_role(role_arn)?.at_sts()));
+            emulator.on_call(move |call| {
+                if let Some(testbed) = told.upgrade() {
+                    testbed.called(call);
+                }
+            });
+        }
+        testbed
+    }
+
+    /// Adds faults behind those that are set, or sets them in place of those.
+    ///
+    /// # Errors
+    /// They are not allowed here, or name what there is not. Nothing has changed then.
+    pub fn set(&self, faults: Vec<Fault>, in_place: bool) -> Result<(), Refusal> {
+        if !self.may_fail && !faults.is_empty() {
+            return Err(Refusal::NotAllowed);
+        }
+        if self.emulator.is_none() && Faults::has_sts(&faults) {
+            return Err(Refusal::NoEmulator("a fault of sts"));
+        }
+        for fault in &faults {
+            if let Target::Task(Some(name)) = &fault.target {
+                self.called_by(name)?;
+            }
+            if self.emulator.is_none() && fault.wrong == Some(fault::Wrong::Expire) {
+                return Err(Refusal::NoEmulator("expire"));
+            }
+        }
+        let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        if in_place {
+            self.faults.replace(faults)?
+        } else {
+            self.faults.add(faults)?
+        }
+        for fault in told {
+            // A test suite knows what it does; where there is real STS, its operator is to see it.
+            if self.emulator.is_some() {
+                tracing::info!("{ON_PURPOSE}: {fault}");
+            } else {
+                tracing::warn!("{ON_PURPOSE}: {fault}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the faults to begin with, and warns of them.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn begin_with(&self, faults: Vec<Fault>) -> Result<(), Refusal> {
+        self.set(faults, true)?;
+        if self.emulator.is_some() {
+            self.faults.in_force().iter().for_each(|fault| tracing::warn!("{ON_PURPOSE}: {fault}"));
+        }
+        Ok(())
+    }
+
+    /// The tasks that go by a name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn called_by(&self, name: &str) -> Result<Vec<Arc<Task>>, Refusal> {
+        let tasks = self.registry.tasks();
+        let found: Vec<_> = tasks.iter().filter(|task| name == "*" || is_called(task, name)).cloned().collect();
+        if found.is_empty() {
+            let mut there: Vec<_> = tasks.iter().map(|task| name_of(task).to_owned()).collect();
+            there.sort();
+            return Err(Refusal::NoSuchTask { asked: name.to_owned(), there });
+        }
+        Ok(found)
+    }
+
+    /// Has a new session of a task loaded and waits for it. The one before stays good until it ends.
+    ///
+    /// # Errors
+    /// There is no new one.
+    pub async fn rotate(&self, task: &Arc<Task>) -> Result<Arc<Session>, Refusal> {
+        Ok(self.sessions.renew(task).await?)
+    }
+
+    /// The same, and ends every session of the task that was there before: whoever still calls with one is told `ExpiredToken`. In this
+    /// order, so that nothing that has ended is ever served.
+    ///
+    /// # Errors
+    /// There is no new one, or no embedded STS.
+    pub async fn expire(&self, task: &Arc<Task>) -> Result<Arc<Session>, Refusal> {
+        let emulator = self.emulator.as_ref().ok_or(Refusal::NoEmulator("expire"))?;
+        let session = self.rotate(task).await?;
+        let ended = emulator.expire(session.assumed_role_arn(), Some(session.access_key_id()));
+        tracing::debug!(ended, assumed_role_arn = session.assumed_role_arn(), "sessions ended on purpose");
+        Ok(session)
+    }
+
+    /// All tasks, with the session that each has now.
+    #[must_use]
+    pub fn tasks(&self) -> Vec<(Arc<Task>, Option<Arc<Session>>)> {
+        let served = self.sessions.kept();
+        let session = |task: &Arc<Task>| {
+            served.iter().find(|(of, _)| Arc::ptr_eq(of, task)).map(|(_, kept)| Arc::clone(&kept.session))
+        };
+        self.registry.tasks().into_iter().map(|task| (Arc::clone(&task), session(&task))).collect()
+    }
+
+    /// Ends a session that was just answered, so that it is worth nothing to who has it.
+    fn end(&self, task: &Arc<Task>, session: &Session) {
+        if let Some(emulator) = &self.emulator {
+            let _ = emulator.expire(session.assumed_role_arn(), None);
+            // Nobody else is to get it.
+            self.sessions.refresh_now(task);
+        }
+    }
+
+    /// An entry of what is known of a task.
+    fn entry_of(task: Option<&Task>) -> Entry {
+        Entry {
+            task: task.map(|task| name_of(task).to_owned()),
+            role: task.map(|task| task.spec().role_arn.name().to_owned()),
+            task_arn: task.map(|task| task.arn().as_str().to_owned()),
+            ..Entry::default()
+        }
+    }
+
+    /// Notes a call to the embedded STS, with the task that it is for or that makes it.
+    fn called(&self, call: &Call) {
+        let tasks = self.registry.tasks();
+        let is_of = |task: &&Arc<Task>| {
+            let (role, session) = (&task.spec().role_arn, &task.spec().session_name);
+            let is_for = call.role_arn.as_deref() == Some(role.as_str())
+                && call.role_session_name.as_deref() == Some(session.as_str());
+            let own = format!(":assumed-role/{}/{}", role.name(), session.as_str());
+            is_for || call.caller_arn.as_deref().is_some_and(|caller| caller.ends_with(&own))
+        };
+        let entry = Self::entry_of(tasks.iter().find(is_of).map(|task| &**task));
+        let asked = call.role_arn.as_deref().and_then(|arn| arn.rsplit('/').next()).map(str::to_owned);
+        self.journal.push(Entry {
+            place: "sts".to_owned(),
+            action: call.action.clone(),
+            role: asked.or(entry.role),
+            status: call.status,
+            code: (call.outcome != "Success").then(|| call.outcome.to_string()),
+            access_key_id: call.issued_access_key_id.clone(),
+            fault: call.fault.clone(),
+            ..entry
+        });
+    }
+}

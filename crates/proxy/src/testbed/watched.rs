@@ -1,0 +1,176 @@
+//! The credentials endpoint with a journal and faults around it.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use taskcreds_core::Task;
+use taskcreds_sts_emulator::Effect;
+use tokio_util::sync::CancellationToken;
+
+use super::fault::{Fault, Wrong};
+use super::spoil::{skewed, spoil};
+use super::{Entry, Testbed};
+use crate::http::credentials::{Endpoint, Seen};
+use crate::http::{Answer, Connected, Cut, dated, error, guard, response};
+
+/// What answers in place of the [`Endpoint`], whose answers it notes and, where that is asked for, spoils.
+pub(crate) struct Watched {
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) testbed: Arc<Testbed>,
+    /// Ends what hangs.
+    pub(crate) stop: CancellationToken,
+}
+
+/// What is served: an answer, and the session in it.
+type Served = (Response<Full<Bytes>>, Seen);
+
+impl Answer for Watched {
+    async fn answer(&self, request: Parts, connected: Connected) -> Response<Full<Bytes>> {
+        self.serve(&request, connected, None).await.0
+    }
+
+    async fn exchange(&self, request: Request<Incoming>, connected: Connected) -> Result<Response<Full<Bytes>>, Cut> {
+        let (request, _) = request.into_parts();
+        let task = self.task(&request, connected);
+        let fault = task.as_ref().and_then(|task| Some((task, self.testbed.faults.next_of_task(task)?)));
+        match fault {
+            None => Ok(dated(self.serve(&request, connected, None).await.0)),
+            Some((task, fault)) => self.fail(&request, connected, task, &fault).await,
+        }
+    }
+
+    fn unparsable(&self, connected: Connected) {
+        self.endpoint.unparsable(connected);
+    }
+}
+
+impl Watched {
+    /// The task that a request opens: no other request meets a fault.
+    fn task(&self, request: &Parts, connected: Connected) -> Option<Arc<Task>> {
+        let asked = guard::check(request, &self.endpoint.hosts).ok()?;
+        self.endpoint.registry.authenticate(asked.id, asked.token, connected.asker()).ok()
+    }
+
+    /// Answers as the endpoint does, and notes it.
+    async fn serve(&self, request: &Parts, connected: Connected, fault: Option<&Fault>) -> Served {
+        let (outcome, seen) = self.endpoint.outcome(request, connected).await;
+        let code = outcome.as_ref().err().map(|fault| fault.status_and_code().1);
+        let answer = self.endpoint.respond(outcome);
+        let session = seen.session.as_ref().filter(|_| answer.status() == StatusCode::OK);
+        let access_key_id = session.map(|session| session.access_key_id().to_owned());
+        self.note(seen.task.as_deref(), Some(answer.status()), code, access_key_id, fault);
+        (answer, seen)
+    }
+
+    async fn fail(
+        &self,
+        request: &Parts,
+        connected: Connected,
+        task: &Arc<Task>,
+        fault: &Fault,
+    ) -> Result<Response<Full<Bytes>>, Cut> {
+        let _ = self.stop.run_until_cancelled(tokio::time::sleep(fault.delay)).await;
+        let serve = async || self.serve(request, connected, Some(fault)).await;
+        let effect = match &fault.wrong {
+            None => return Ok(dated(serve().await.0)),
+            Some(Wrong::Rotate) => {
+                if let Err(error) = self.testbed.rotate(task).await {
+                    tracing::warn!("{fault}: {error}");
+                }
+                return Ok(dated(serve().await.0));
+            }
+            Some(Wrong::Expire) => {
+                let (answer, seen) = serve().await;
+                if let Some(session) = &seen.session {
+                    self.testbed.end(task, session);
+                }
+                return Ok(dated(answer));
+            }
+            Some(Wrong::Answer(effect)) => effect,
+        };
+        if matches!(effect, Effect::Hang | Effect::Drop) {
+            self.note(Some(task), None, None, None, Some(fault));
+            if *effect == Effect::Hang {
+                let _ = self.stop.run_until_cancelled(self.testbed.faults.changed()).await;
+            }
+            return Err(Cut(Vec::new()));
+        }
+        if let Some((status, code, message)) = refusal(fault, effect) {
+            self.note(Some(task), Some(status), Some(&code), None, Some(fault));
+            self.endpoint.metrics.answered(status);
+            return Ok(dated(response(status, "application/json", error::body(status, &code, &message))));
+        }
+        let (answer, _) = serve().await;
+        if answer.status() != StatusCode::OK {
+            return Ok(dated(answer));
+        }
+        let now = SystemTime::now();
+        let Ok(body) = answer.into_body().collect().await.map(http_body_util::Collected::to_bytes);
+        if *effect == Effect::Truncated {
+            let mut whole = error::raw(StatusCode::OK, &body, now);
+            whole.truncate(whole.len() - body.len() / 2);
+            return Err(Cut(whole));
+        }
+        let mut answer = dated(response(StatusCode::OK, "application/json", spoil(&body, effect, now)));
+        if let Effect::Skew(seconds) = effect
+            && let Some(time) = skewed(now, *seconds)
+            && let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(time))
+        {
+            answer.headers_mut().insert(header::DATE, date);
+        }
+        Ok(answer)
+    }
+
+    fn note(
+        &self,
+        task: Option<&Task>,
+        status: Option<StatusCode>,
+        code: Option<&str>,
+        access_key_id: Option<String>,
+        fault: Option<&Fault>,
+    ) {
+        self.testbed.journal.push(Entry {
+            place: "credentials".to_owned(),
+            action: Some("GetCredentials".to_owned()),
+            status: status.map(|status| status.as_u16()),
+            code: code.map(str::to_owned),
+            access_key_id,
+            fault: fault.map(ToString::to_string),
+            ..Testbed::entry_of(task)
+        });
+    }
+}
+
+/// The status, the code and the message that stand in for an answer.
+fn refusal(fault: &Fault, effect: &Effect) -> Option<(StatusCode, String, String)> {
+    let asked = || format!("this is what was asked for: {fault}");
+    match effect {
+        Effect::Status { status, code, message } => {
+            let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let code = code.clone().unwrap_or_else(|| usual_code(status).to_owned());
+            Some((status, code, message.clone().unwrap_or_else(asked)))
+        }
+        // The credentials endpoint never does that by itself: several SDKs take it for "no credentials here".
+        Effect::Throttling => Some((StatusCode::TOO_MANY_REQUESTS, "ThrottlingException".to_owned(), asked())),
+        Effect::AccessDenied => Some((StatusCode::FORBIDDEN, "AssumeRoleDenied".to_owned(), asked())),
+        _ => None,
+    }
+}
+
+/// The code that the credentials endpoint has for a status.
+fn usual_code(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 => "Unauthorized",
+        403 => "AssumeRoleDenied",
+        404 => "NotFound",
+        429 => "ThrottlingException",
+        503 => "CredentialsUninitialized",
+        400..500 => "InvalidRequest",
+        _ => "InternalServerError",
+    }
+}

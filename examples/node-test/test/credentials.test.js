@@ -1,0 +1,30 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, test } from "node:test";
+import { GetCallerIdentityCommand, STSClient } from "@aws-sdk/client-sts";
+
+/** The control interface of `taskcreds exec --control`. */
+async function control(method, path, body) {
+  const answer = await fetch(process.env.TASKCREDS_CONTROL + path, { method, body: body && JSON.stringify(body) });
+  assert.ok(answer.ok, `${method} ${path}: ${answer.status}`);
+  return answer.json();
+}
+
+const whoAmI = async (sts) => (await sts.send(new GetCallerIdentityCommand({}))).Arn;
+
+beforeEach(() => control("DELETE", "/journal"));
+afterEach(() => control("DELETE", "/faults"));
+
+test("a new session is picked up", async () => {
+  const sts = new STSClient({});
+  const before = (await sts.config.credentials()).accessKeyId;
+  await control("POST", "/tasks/exec/expire"); // the one before is worth nothing from here on
+  assert.match(await whoAmI(sts), /:assumed-role\/demo\//);
+  assert.notEqual((await sts.config.credentials()).accessKeyId, before);
+});
+
+test("two failures are ridden out", async () => {
+  await control("PUT", "/faults", { faults: ["exec:status=503,times=2"] });
+  assert.match(await whoAmI(new STSClient({})), /:assumed-role\/demo\//);
+  const { entries } = await control("GET", "/journal?task=exec&place=credentials");
+  assert.deepEqual(entries.map((entry) => entry.status).slice(0, 3), [503, 503, 200]);
+});
