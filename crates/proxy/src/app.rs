@@ -181,8 +181,15 @@ impl Proxy {
             }
             None => None,
         };
-        let endpoint =
-            Arc::new(Endpoint { registry, sessions, hosts, metrics, audit, refuse_misrouted: config.refuse_misrouted });
+        let endpoint = Arc::new(Endpoint {
+            registry,
+            sessions,
+            hosts,
+            metrics,
+            audit,
+            refuse_misrouted: config.refuse_misrouted,
+            interfaces: config.network.interfaces,
+        });
         Ok(Self {
             endpoint,
             listeners,

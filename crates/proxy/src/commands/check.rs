@@ -44,6 +44,12 @@ fn show(config: &Config) {
     say(format!("sts = {{ calls_per_second = {}, burst = {} }}", config.budget.per_second, config.budget.burst));
     say(format!("max_tasks = {}", config.max_tasks));
     say(format!("hop_limit = {}, refuse_misrouted = {}", config.hop_limit, config.refuse_misrouted));
+    let interfaces = match config.network.interfaces.as_slice() {
+        [] => "any".to_owned(),
+        interfaces => interfaces.join(" "),
+    };
+    let managed = config.network.manage.as_ref().map_or_else(|| "false".to_owned(), |manage| format!("{manage:?}"));
+    say(format!("[network] interfaces = {interfaces}, manage = {managed}"));
     if let Some(address) = config.operations_listen {
         say(format!("operations_listen = {address}"));
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,19 +11,20 @@ use tokio::time::MissedTickBehavior;
 use super::signals::Signals;
 use super::{healthcheck, runtime, say, say_table};
 use crate::cli::{self, NetworkAction, NetworkUp};
+use crate::config::Manage;
 use crate::failure::{Exit, Failure};
 use crate::http::LINK_LOCAL;
 use crate::network::request::Request;
 use crate::network::{self, report};
 
 /// How often the watch looks.
-pub(super) const WATCH_EVERY: Duration = Duration::from_secs(1);
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) fn run(flags: cli::Network, environment: &HashMap<String, String>) -> Result<ExitCode, Failure> {
     let state = flags.state.as_path();
     match flags.action {
         NetworkAction::Up(up) => {
-            let (print, watch, request) = (up.print, up.watch, request(up));
+            let (print, is_watched, request) = (up.print, up.watch, request(up));
             if print {
                 network::print(&request, environment, state)?.iter().for_each(say);
                 return Ok(ExitCode::SUCCESS);
@@ -32,8 +33,13 @@ pub(super) fn run(flags: cli::Network, environment: &HashMap<String, String>) ->
                 tracing::info!("{note}");
             }
             say("containers reach 169.254.170.2 now");
-            if watch {
-                runtime()?.block_on(watch_until_asked_to_stop(state))?;
+            if is_watched {
+                runtime()?.block_on(async {
+                    let mut signals = Signals::listen()?;
+                    say("watching");
+                    watch(state.to_owned(), signals.asked_to_stop()).await;
+                    Ok::<_, Failure>(())
+                })?;
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -80,20 +86,39 @@ fn status(state: &Path) -> Result<ExitCode, Failure> {
     }
 }
 
-async fn watch_until_asked_to_stop(state: &Path) -> Result<(), Failure> {
-    let mut signals = Signals::listen()?;
+/// What `[network] manage` has set up, for [`watch`]: where that is kept. It outlives the proxy, so that a restart cuts nobody off.
+pub(super) fn manage(
+    wanted: Option<&Manage>,
+    environment: &HashMap<String, String>,
+) -> Result<Option<PathBuf>, Failure> {
+    let Some(wanted) = wanted else { return Ok(None) };
+    let bridges = wanted.bridges.iter().map(|name| name.parse());
+    let bridges = bridges.collect::<Result<_, _>>().map_err(|error: &str| Failure::new(Exit::Usage, error))?;
+    let nat = wanted.nat.then_some(crate::config::DEFAULT_PORT);
+    let request = Request { bridges, nat, ipv6: wanted.ipv6, early: true, ..Request::default() };
+    let state = environment.get("TASKCREDS_NETWORK_STATE").map_or(network::STATE, String::as_str);
+    let state = PathBuf::from(state);
+    for note in network::up(&request, environment, &state)? {
+        tracing::info!("{note}");
+    }
+    Ok(Some(state))
+}
+
+/// Puts back what others wipe, until the end.
+pub(super) async fn watch(state: PathBuf, end: impl Future<Output = ()>) {
     let (mut tick, mut last) = (tokio::time::interval(WATCH_EVERY), None);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tokio::pin!(end);
     loop {
         tokio::select! {
-            () = signals.asked_to_stop() => return Ok(()),
-            _ = tick.tick() => last = look(state.to_owned(), last).await,
+            () = &mut end => return,
+            _ = tick.tick() => last = look(state.clone(), last).await,
         }
     }
 }
 
 /// Looks once, off the runtime. What could not be put back, which is told once.
-pub(super) async fn look(state: std::path::PathBuf, last: Option<String>) -> Option<String> {
+async fn look(state: PathBuf, last: Option<String>) -> Option<String> {
     let looked = tokio::task::spawn_blocking(move || network::repair(&state)).await;
     match looked.unwrap_or_else(|error| Err(Failure::software("the watch of the network has failed", error))) {
         Ok(missing) => {

@@ -3,6 +3,7 @@
 mod admin;
 mod audit;
 mod file;
+mod network;
 mod pattern;
 pub mod request;
 mod section;
@@ -16,6 +17,7 @@ use std::path::Path;
 use taskcreds_core::{BudgetLimits, CredentialsId, NewTask, RoleKind, TaskArn};
 
 pub use admin::{Admin, Rule};
+pub use network::{Manage, Network, interface_name};
 pub use pattern::Pattern;
 pub use section::Fault;
 use section::Faults;
@@ -52,6 +54,8 @@ pub struct Config {
     pub state: State,
     /// Where answers and calls to STS are recorded; nowhere by default.
     pub audit: Option<crate::audit::Settings>,
+    /// How containers reach the proxy.
+    pub network: Network,
     /// The tasks of the file.
     pub tasks: Vec<NewTask>,
     /// Ids that the file does not give and that were made here.
@@ -73,6 +77,7 @@ impl Default for Config {
             admin: None,
             state: State::default(),
             audit: None,
+            network: Network::default(),
             tasks: Vec::new(),
             made_ids: Vec::new(),
             warnings: Vec::new(),
@@ -146,6 +151,8 @@ impl Config {
             config.state = state::state(section, base, faults);
             let section = root.value("audit").and_then(|value| section::Section::new(value, faults));
             config.audit = audit::audit(section, base, faults);
+            let section = root.value("network").and_then(|value| section::Section::new(value, faults));
+            config.network = network::network(section, faults);
             let defaults = root.value("defaults").and_then(|value| section::Section::new(value, faults));
             let defaults = defaults.map(|mut section| {
                 let settings = Settings::read(&mut section, faults);

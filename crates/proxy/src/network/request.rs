@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::Mode;
 use super::plan::{Namespace, Wanted};
 use super::rules::Backend;
+use crate::config::interface_name;
 use crate::failure::{Exit, Failure};
 
 /// What one `up` asks for.
@@ -36,16 +37,10 @@ pub struct Request {
 pub struct Interface(String);
 
 impl std::str::FromStr for Interface {
-    type Err = String;
+    type Err = &'static str;
 
-    /// What stands in rules and paths, so it is less than what Linux allows.
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let is_plain =
-            name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) && !name.starts_with(['.', '-']);
-        if name.is_empty() || name.len() > 15 || !is_plain || ["lo", "all", "default"].contains(&name) {
-            return Err("must be the name of a bridge, as docker0: 1 to 15 characters of A-Z a-z 0-9 - _ .".to_owned());
-        }
-        Ok(Self(name.to_owned()))
+        interface_name(name).map(Self)
     }
 }
 

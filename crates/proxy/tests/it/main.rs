@@ -29,6 +29,7 @@ mod http;
 mod http_proxies;
 mod neighbours;
 mod netns;
+mod network;
 mod operations;
 mod origins;
 mod outage;
