@@ -1,7 +1,7 @@
 //! `taskcreds network` on real kernels: a host, two containers on its bridge, a neighbour on another link, and an instance metadata
 //! service behind the host, each a network namespace.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod layers;
 mod lifecycle;
@@ -30,9 +30,9 @@ const IMDS: [&str; 2] = ["169.254.169.254", "[fd00:ec2::254]"];
 const BACKENDS: [&str; 2] = ["nft", "iptables"];
 
 /// All of them, and where the state is.
-struct World {
-    host: Netns,
-    one: Netns,
+pub(crate) struct World {
+    pub(crate) host: Netns,
+    pub(crate) one: Netns,
     two: Netns,
     neighbour: Netns,
     _imds: Netns,
@@ -41,19 +41,28 @@ struct World {
 
 impl World {
     fn new() -> Result<Self, String> {
+        Self::with_bridge("br0")
+    }
+
+    /// The same with another name for the bridge.
+    pub(crate) fn with_bridge(bridge: &str) -> Result<Self, String> {
         for program in ["nft", "iptables-restore", "ip6tables-restore", "curl"] {
             let found = std::process::Command::new(program).arg("--version").output();
             found.map_err(|error| format!("{program}: {error}"))?;
         }
         let [host, one, two, neighbour, imds] =
             [Netns::bare()?, Netns::bare()?, Netns::bare()?, Netns::bare()?, Netns::bare()?];
-        host.ip("link add br0 type bridge")?;
-        host.ip("link set br0 up")?;
-        host.ip("address add 10.90.0.1/24 dev br0")?;
-        host.ip("address add fd90::1/64 dev br0 nodad")?;
+        for netns in [&host, &one, &two, &neighbour, &imds] {
+            // Nobody else has these addresses, so nobody is waited for.
+            netns.set("ipv6/conf/default/accept_dad", 0)?;
+        }
+        host.ip(&format!("link add {bridge} type bridge"))?;
+        host.ip(&format!("link set {bridge} up"))?;
+        host.ip(&format!("address add 10.90.0.1/24 dev {bridge}"))?;
+        host.ip(&format!("address add fd90::1/64 dev {bridge} nodad"))?;
         for (container, number) in [(&one, 2), (&two, 3)] {
             let port = container.join(&format!("10.90.0.{number}/24"), &host, "10.89.0.1/32")?;
-            host.ip(&format!("link set {port} master br0"))?;
+            host.ip(&format!("link set {port} master {bridge}"))?;
             let inside = port.replace("tcr", "tcl");
             container.ip(&format!("address add fd90::{number}/64 dev {inside} nodad"))?;
             container.ip("route add default via 10.90.0.1")?;
@@ -96,7 +105,7 @@ impl World {
         start.inside(&self.host)
     }
 
-    fn state(&self) -> std::path::PathBuf {
+    pub(crate) fn state(&self) -> std::path::PathBuf {
         self.folder.path().join("state/network.json")
     }
 

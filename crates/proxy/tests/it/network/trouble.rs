@@ -126,7 +126,8 @@ fn without_privilege_or_without_a_firewall_it_says_so() {
     assert!(printed.stdout.contains("# as if no rules were there yet"), "{}", printed.stdout);
     // `ip netns exec` has mounts of its own.
     let hide = |programs: &str| {
-        let start = world.start("up --bridge br0");
+        let start = rig::taskcreds("network").args("up --bridge br0");
+        let start = start.env("TASKCREDS_NETWORK_STATE", world.state());
         let mut shell = world.host.command("sh");
         let script = format!(
             "for it in {programs}; do mount --bind /dev/null $(readlink -f $(command -v $it)); done; exec \"$@\""

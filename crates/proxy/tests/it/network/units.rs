@@ -22,7 +22,7 @@ fn the_unit_is_what_systemd_takes_and_comes_before_the_proxy() {
     let [network, ..] = &files;
     // An order that goes round in a circle is told too.
     let all: Vec<_> = ["verify", "--man=no"].into_iter().chain(files.iter().map(String::as_str)).collect();
-    for arguments in [&all[..], &["security", "--offline=true", "--no-pager", "--threshold=30", network]] {
+    for arguments in [&all[..], &["security", "--offline=true", "--no-pager", "--threshold=25", network]] {
         let output = run(arguments).unwrap();
         let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
         assert!(output.status.success(), "{arguments:?}: {said}");
