@@ -253,6 +253,10 @@ fn reconcile(
     }
     if let Some(old) = before.as_ref().and_then(|before| before.backend).filter(|old| Some(*old) != backend) {
         old.look(&facts)?.remove()?;
+        // To one backend the rules of the other are somebody else's, which it has made way for.
+        if let Some(backend) = backend {
+            backend.look(&facts)?.put(&plan.rules)?;
+        }
     }
     state.made = made;
     state.listing =

@@ -7,7 +7,7 @@ impl World {
     /// Everything that could be left behind.
     fn everything(&self) -> Vec<String> {
         let said = self.sh(
-            "nft list ruleset 2>&1; ip -o address; ip route show table all; ip -6 route show table all; ip -o link | cut -d: -f2
+            "nft -s list ruleset 2>&1; ip -o address; ip route show table all; ip -6 route show table all; ip -o link | cut -d: -f2
 for file in /proc/sys/net/ipv4/conf/*/route_localnet; do echo $file $(cat $file); done",
         );
         // Counters and times to live differ.
@@ -60,7 +60,8 @@ nft add table inet others",
     for up in &ups {
         for backend in BACKENDS {
             world.done(&format!("{up} --backend {backend}"));
-            assert_eq!(world.run("status").code(), 0, "{up}, {backend}");
+            let status = world.run("status");
+            assert_eq!(status.code(), 0, "{up}, {backend}: {}", status.stdout);
         }
     }
     world.done("down");

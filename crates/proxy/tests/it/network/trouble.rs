@@ -40,15 +40,15 @@ fn what_cannot_be_done_is_told_and_changes_nothing() {
         if !before.is_empty() {
             world.sh(before);
         }
-        let there = world.sh("nft list ruleset; ip -o address show dev lo");
+        let there = world.sh("nft -s list ruleset; ip -o address show dev lo");
         let ended = world.run(arguments);
         assert_eq!(ended.code(), code, "{arguments}: {}", ended.stderr);
         assert!(ended.stderr.contains(message), "{arguments}: {}", ended.stderr);
-        assert_eq!(world.sh("nft list ruleset; ip -o address show dev lo"), there, "{arguments}");
+        assert_eq!(world.sh("nft -s list ruleset; ip -o address show dev lo"), there, "{arguments}");
         assert!(!world.state().exists(), "{arguments}");
         // `down` takes nothing of somebody else's.
         world.done("down");
-        assert_eq!(world.sh("nft list ruleset; ip -o address show dev lo"), there, "{arguments}");
+        assert_eq!(world.sh("nft -s list ruleset; ip -o address show dev lo"), there, "{arguments}");
         world.sh("nft flush ruleset");
     }
     let status = world.run("status");
@@ -62,7 +62,7 @@ fn what_fails_half_way_is_undone() {
     let Some(world) = World::unless("undoing") else { return };
     let (one, two) = (world.one.name(), world.two.name());
     world.two.ip("link add taskcreds0 type bridge").unwrap();
-    let there = || world.sh("nft list ruleset; ip -o address show dev lo; ip route; ip -o link | cut -d: -f2");
+    let there = || world.sh("nft -s list ruleset; ip -o address show dev lo; ip route; ip -o link | cut -d: -f2");
     for backend in BACKENDS {
         let before = there();
         let ended = world.run(&format!("up --netns {one} --netns {two} --backend {backend}"));
@@ -132,7 +132,7 @@ fn without_privilege_or_without_a_firewall_it_says_so() {
         let script = format!(
             "for it in {programs}; do mount --bind /dev/null $(readlink -f $(command -v $it)); done; exec \"$@\""
         );
-        shell.args(["-euc", &script, "sh"]);
+        shell.args(["-euc", &script, "sh"]).arg(rig::binary());
         start.under(shell).run()
     };
     let neither = hide("nft iptables-restore");
