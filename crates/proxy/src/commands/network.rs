@@ -18,7 +18,7 @@ use crate::network::request::Request;
 use crate::network::{self, report};
 
 /// How often the watch looks.
-const WATCH_EVERY: Duration = Duration::from_secs(1);
+const WATCH_EVERY: Duration = Duration::from_secs(2);
 
 pub(super) fn run(flags: cli::Network, environment: &HashMap<String, String>) -> Result<ExitCode, Failure> {
     let state = flags.state.as_path();
@@ -32,7 +32,7 @@ pub(super) fn run(flags: cli::Network, environment: &HashMap<String, String>) ->
             for note in network::up(&request, environment, state)? {
                 tracing::info!("{note}");
             }
-            say("containers reach 169.254.170.2 now");
+            say("169.254.170.2 is set up");
             if is_watched {
                 runtime()?.block_on(async {
                     let mut signals = Signals::listen()?;

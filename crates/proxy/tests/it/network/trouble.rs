@@ -145,6 +145,33 @@ fn without_privilege_or_without_a_firewall_it_says_so() {
     world.done("down");
 }
 
+/// As the unit has it, and as `serve` may have it.
+#[test]
+fn cap_net_admin_is_all_that_it_needs() {
+    let Some(world) = World::unless("CAP_NET_ADMIN alone") else { return };
+    let as_root = "setpriv --bounding-set=-all,+net_admin --inh-caps=-all --no-new-privs";
+    let as_a_user = "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all,+net_admin --ambient-caps=+net_admin --no-new-privs";
+    for (backend, privilege) in BACKENDS.iter().flat_map(|backend| [(backend, as_root), (backend, as_a_user)]) {
+        let folder = tempfile::tempdir().unwrap();
+        if privilege == as_a_user {
+            std::os::unix::fs::chown(folder.path(), Some(65_534), Some(65_534)).unwrap();
+        }
+        let run = |arguments: &str| {
+            let mut words = privilege.split(' ');
+            let mut outer = world.host.command(words.next().unwrap());
+            outer.args(words).arg(rig::binary());
+            let start = rig::taskcreds("network").args(arguments).env("TMPDIR", "/tmp");
+            let ended = start.env("TASKCREDS_NETWORK_STATE", folder.path().join("state.json")).under(outer).run();
+            assert_eq!(ended.code(), 0, "{privilege}, {arguments}: {}", ended.stderr);
+        };
+        run(&format!("up --bridge br0 --nat --ipv6 --backend {backend}"));
+        run("status");
+        all(privilege, &[("one", &world.one, IMDS[0], NOBODY)]);
+        run("down");
+        all(privilege, &[("one", &world.one, IMDS[0], METADATA)]);
+    }
+}
+
 #[test]
 fn a_state_file_that_others_may_write_is_not_read() {
     let Some(world) = World::unless("the state file") else { return };
