@@ -92,12 +92,21 @@ impl Piece {
     /// Makes it.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's; it is not there then, not even half of it.
     pub(super) fn make(&self) -> Result<(), Failure> {
-        match self {
-            Self::Sysctl { key, value } => set(key, value),
-            _ => self.making().iter().try_for_each(|call| call.run().map(drop)),
+        if let Self::Sysctl { key, value } = self {
+            return set(key, value);
         }
+        for (number, call) in self.making().iter().enumerate() {
+            if let Err(failure) = call.run() {
+                // An interface of that name that was there before is somebody else's.
+                if number > 0 {
+                    self.unmake(None)?;
+                }
+                return Err(failure);
+            }
+        }
+        Ok(())
     }
 
     /// Takes it away, or puts back what was found. What is not there is left alone.

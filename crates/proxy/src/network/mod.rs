@@ -271,9 +271,8 @@ fn make<'a>(seen: &Option<Seen>, plan: &Plan, missing: &[&'a Piece], done: &mut 
         seen.put(&plan.rules)?;
     }
     for piece in missing {
-        // What has begun may have to be undone too.
-        done.push(piece);
         piece.make()?;
+        done.push(piece);
     }
     Ok(())
 }

@@ -79,6 +79,10 @@ fn what_fails_half_way_is_undone() {
         assert!(!world.state().exists());
         assert!(!sh(&world.one, "ip -o link").contains("taskcreds0"));
     }
+    // An interface of the name of ours that is not ours.
+    world.sh("nft flush ruleset; ip link add taskcreds-2 type bridge");
+    assert_eq!(world.run(&format!("up --netns {one}")).code(), 70);
+    world.sh("ip link del taskcreds-2");
     // What was set up before is as it was.
     world.sh("nft flush ruleset");
     world.done("up --bridge br0 --nat");
