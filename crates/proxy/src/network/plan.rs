@@ -118,7 +118,7 @@ pub enum Piece {
         /// The device.
         device: String,
     },
-    /// A pair of interfaces, one end here and one, [`INSIDE`], in a namespace.
+    /// A pair of interfaces, one end here and one, `taskcreds0`, in a namespace.
     Pair {
         /// The end here.
         device: String,
