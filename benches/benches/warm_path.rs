@@ -29,6 +29,7 @@ const CONNECTED: Connected = Connected {
     peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 40_000),
     arrival: Arrival::Elsewhere,
     is_misrouted: false,
+    is_to_endpoint: false,
     way: Told::NOTHING,
 };
 
@@ -64,6 +65,7 @@ impl Warm {
             audit: None,
             refuse_misrouted: true,
             local: None,
+            interfaces: Vec::new(),
         };
         let mut warm = Self { endpoint, requests: Vec::new(), asked: Vec::new(), tasks: Vec::new() };
         for number in 0..tasks {

@@ -205,8 +205,16 @@ impl Proxy {
             }
             None => None,
         };
-        let (refuse_misrouted, local) = (config.refuse_misrouted, config.local_endpoints);
-        let endpoint = Arc::new(Endpoint { registry, sessions, hosts, metrics, audit, refuse_misrouted, local });
+        let endpoint = Arc::new(Endpoint {
+            registry,
+            sessions,
+            hosts,
+            metrics,
+            audit,
+            refuse_misrouted: config.refuse_misrouted,
+            local: config.local_endpoints,
+            interfaces: config.network.interfaces,
+        });
         Ok(Self {
             endpoint,
             listeners,

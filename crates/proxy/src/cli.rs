@@ -2,6 +2,8 @@
 //! before the file. What names the object of one call, as of `task` and `audit`, is a flag only.
 
 pub mod local;
+#[cfg(target_os = "linux")]
+mod network;
 mod policy;
 mod testing;
 
@@ -19,6 +21,9 @@ pub use self::policy::{
     PolicyTrust, TrustOf, Written,
 };
 pub use self::testing::{At, Entries, Fault, FaultAction, Journal, JournalAction, ShortSessions, Testing};
+#[cfg(target_os = "linux")]
+pub use network::{Choice, Network, NetworkAction, NetworkUp};
+
 use crate::config::{listen_address, loopback_address};
 use crate::telemetry::{LogFormat, LogLevel};
 
@@ -65,8 +70,11 @@ pub enum Command {
     Dev(Dev),
     /// Run one command with a role's credentials.
     Exec(Exec),
-    /// Check a configuration file: all faults, what is in force, and whether each role can be assumed.
+    /// Check a configuration file: all faults, what is in force, and whether each role can be assumed; or the network.
     Check(Check),
+    /// Have containers reach the proxy at 169.254.170.2, and nothing else; keep them from the instance metadata service.
+    #[cfg(target_os = "linux")]
+    Network(Network),
     /// Ask a running proxy whether it answers; for images without a shell. Exit status 0 or 1.
     Healthcheck(Healthcheck),
     /// Have answers fail on purpose, for tests: over the control interface of dev, exec or serve.
@@ -201,14 +209,26 @@ pub enum SessionTagging {
 
 /// `taskcreds check`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  taskcreds check --config taskcreds.toml --assume")]
+#[command(
+    after_help = "Examples:\n  taskcreds check --config taskcreds.toml --assume\n  taskcreds check --network   (Linux; exit status 1: something is missing)"
+)]
 pub struct Check {
-    /// The configuration file, in TOML.
+    /// The configuration file, in TOML; not needed where --network is given.
     #[arg(long, env = "TASKCREDS_CONFIG", value_name = "FILE")]
-    pub config: PathBuf,
+    #[cfg_attr(target_os = "linux", arg(required_unless_present = "network"))]
+    #[cfg_attr(not(target_os = "linux"), arg(required = true))]
+    pub config: Option<PathBuf>,
     /// Assume each role once and tell what STS says.
     #[arg(long, env = "TASKCREDS_ASSUME", value_parser = FalseyValueParser::new())]
     pub assume: bool,
+    /// Tell what reaches the proxy and the instance metadata service, and what mends what is missing.
+    #[cfg(target_os = "linux")]
+    #[arg(long)]
+    pub network: bool,
+    /// Where `taskcreds network` keeps what it has found.
+    #[cfg(target_os = "linux")]
+    #[arg(long, env = "TASKCREDS_NETWORK_STATE", value_name = "FILE", default_value = crate::network::STATE, hide = true)]
+    pub state: PathBuf,
 }
 
 /// `taskcreds healthcheck`

@@ -20,6 +20,8 @@ pub mod hardening;
 pub mod http;
 pub mod launch;
 pub mod metrics;
+#[cfg(target_os = "linux")]
+pub mod network;
 pub mod stamp;
 #[cfg(target_os = "linux")]
 mod sys;

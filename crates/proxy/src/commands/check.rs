@@ -12,15 +12,24 @@ use crate::config::{Config, DEFAULT_PORT, Pattern, Rule, State};
 use crate::failure::{Exit, Failure};
 
 pub(super) async fn run(flags: cli::Check) -> Result<ExitCode, Failure> {
-    let config = Config::load(&flags.config).map_err(|error| config_failure(&error))?;
+    // Demanded by the command line.
+    let file = flags.config.unwrap_or_default();
+    let config = Config::load(&file).map_err(|error| config_failure(&error))?;
     show(&config);
     say(format!(
         "\n{}: no faults, {} role{}",
-        flags.config.display(),
+        file.display(),
         config.tasks.len(),
         if config.tasks.len() == 1 { "" } else { "s" }
     ));
-    if flags.assume { assume(&config.tasks).await } else { Ok(ExitCode::SUCCESS) }
+    let outcome = if flags.assume { assume(&config.tasks).await } else { Ok(ExitCode::SUCCESS) };
+    #[cfg(target_os = "linux")]
+    if flags.network {
+        say("");
+        let network = super::network::check(&flags.state);
+        return outcome.and(network);
+    }
+    outcome
 }
 
 /// The effective configuration, without ids and tokens.
@@ -35,6 +44,12 @@ fn show(config: &Config) {
     say(format!("sts = {{ calls_per_second = {}, burst = {} }}", config.budget.per_second, config.budget.burst));
     say(format!("max_tasks = {}", config.max_tasks));
     say(format!("hop_limit = {}, refuse_misrouted = {}", config.hop_limit, config.refuse_misrouted));
+    let interfaces = match config.network.interfaces.as_slice() {
+        [] => "any".to_owned(),
+        interfaces => interfaces.join(" "),
+    };
+    let managed = config.network.manage.as_ref().map_or_else(|| "false".to_owned(), |manage| format!("{manage:?}"));
+    say(format!("[network] interfaces = {interfaces}, manage = {managed}"));
     if let Some(address) = config.operations_listen {
         say(format!("operations_listen = {address}"));
     }

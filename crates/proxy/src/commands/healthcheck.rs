@@ -18,13 +18,23 @@ pub(super) fn run(flags: &cli::Healthcheck) -> Result<ExitCode, Failure> {
     let unhealthy = |why: String| Failure::new(Exit::Unhealthy, format!("no healthy proxy at {address}: {why}"));
     let answer =
         ask(address).map_err(|error| unhealthy(format!("{error}; is taskcreds serving there? (--address)")))?;
-    if answer.starts_with("HTTP/1.1 400 ") && answer.contains(r#""code":"NoIdInRequest""#) {
+    if is_ours(&answer) {
         say(format!("a taskcreds proxy answers at {address}"));
         Ok(ExitCode::SUCCESS)
     } else {
         let first = answer.lines().next().unwrap_or("nothing").to_owned();
         Err(unhealthy(format!("what answers there is no credentials endpoint (it said {first:?})")))
     }
+}
+
+/// Whether a proxy answers at an address.
+#[cfg(target_os = "linux")]
+pub(super) fn is_healthy(address: SocketAddr) -> std::io::Result<bool> {
+    ask(address).map(|answer| is_ours(&answer))
+}
+
+fn is_ours(answer: &str) -> bool {
+    answer.starts_with("HTTP/1.1 400 ") && answer.contains(r#""code":"NoIdInRequest""#)
 }
 
 fn ask(address: SocketAddr) -> std::io::Result<String> {

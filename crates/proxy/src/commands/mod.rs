@@ -8,6 +8,8 @@ pub(crate) mod embedded;
 mod exec;
 mod healthcheck;
 mod local_endpoints;
+#[cfg(target_os = "linux")]
+mod network;
 pub(crate) mod own_task;
 mod policy;
 mod serve;
@@ -61,6 +63,10 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Command::Dev(flags) => runtime()?.block_on(dev::run(flags, &environment)),
         Command::Exec(flags) => runtime()?.block_on(exec::run(flags, &environment)),
+        #[cfg(target_os = "linux")]
+        Command::Check(flags) if flags.network && flags.config.is_none() => network::check(&flags.state),
+        #[cfg(target_os = "linux")]
+        Command::Network(flags) => network::run(flags, &environment),
         Command::Check(flags) => runtime()?.block_on(check::run(flags)),
         Command::Healthcheck(flags) => healthcheck::run(&flags),
         Command::Audit(flags) => audit::run(flags),

@@ -61,6 +61,9 @@ pub(super) async fn run(
     }
     super::warn_of_another_sts(environment);
     let made_ids = std::mem::take(&mut config.made_ids);
+    // Before the addresses are bound, of which 169.254.170.2 may be one.
+    #[cfg(target_os = "linux")]
+    let network = super::network::manage(config.network.manage.as_ref(), environment)?;
     let (mut handover, sockets) = Handover::open(config.state.sessions, environment, inherited)?;
     let proxy = Proxy::start(config, Base::Chain, environment, sockets)?;
     let endpoint = Arc::clone(proxy.endpoint());
@@ -80,6 +83,9 @@ pub(super) async fn run(
     handover.ready();
     let (stopping, last_answer) = (handover.stopping(), CancellationToken::new());
     let keeping = tokio::spawn(handover.run(Arc::clone(&endpoint.sessions), last_answer.clone()));
+    #[cfg(target_os = "linux")]
+    let watching =
+        network.map(|state| tokio::spawn(super::network::watch(state, last_answer.clone().cancelled_owned())));
     let registrations = proxy.registrations();
     let mut file =
         flags.config.map(|path| ConfigFile { path, seen, made_ids, fixed, addresses, endpoint, registrations });
@@ -109,6 +115,10 @@ pub(super) async fn run(
         }
     }
     last_answer.cancel();
+    #[cfg(target_os = "linux")]
+    if let Some(watching) = watching {
+        watching.await.map_err(|error| Failure::software("cannot look after the network", error))?;
+    }
     keeping.await.map_err(|error| Failure::software("cannot keep the sessions", error))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -139,6 +149,7 @@ impl Fixed {
             state,
             audit,
             emulated_roles: _,
+            network,
             tasks: _,
             made_ids: _,
             local_endpoints: _,
@@ -157,6 +168,7 @@ impl Fixed {
             ("[state]", format!("{state:?}")),
             ("[audit]", format!("{audit:?}")),
             ("faults", format!("{:?}", testing.faults)),
+            ("[network]", format!("{network:?}")),
         ])
     }
 

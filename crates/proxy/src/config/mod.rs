@@ -4,6 +4,7 @@ mod admin;
 mod audit;
 mod emulated_role;
 mod file;
+mod network;
 mod pattern;
 pub mod request;
 mod section;
@@ -20,6 +21,7 @@ use taskcreds_sts_emulator::Role;
 use crate::http::local_endpoints::LocalEndpoints;
 
 pub use admin::{Admin, Rule};
+pub use network::{Manage, Network, interface_name};
 pub use pattern::Pattern;
 pub use section::Fault;
 use section::Faults;
@@ -60,6 +62,8 @@ pub struct Config {
     pub audit: Option<crate::audit::Settings>,
     /// The roles of the embedded STS; none: every role that is asked for.
     pub emulated_roles: Vec<Role>,
+    /// How containers reach the proxy.
+    pub network: Network,
     /// The tasks of the file.
     pub tasks: Vec<NewTask>,
     /// Ids that the file does not give and that were made here.
@@ -97,6 +101,7 @@ impl Default for Config {
             state: State::default(),
             audit: None,
             emulated_roles: Vec::new(),
+            network: Network::default(),
             tasks: Vec::new(),
             made_ids: Vec::new(),
             local_endpoints: None,
@@ -178,6 +183,8 @@ impl Config {
                     Err(InvalidFault(all)) => all.iter().for_each(|why| faults.add(text.span, text.path.clone(), why)),
                 }
             }
+            let section = root.value("network").and_then(|value| section::Section::new(value, faults));
+            config.network = network::network(section, faults);
             let defaults = root.value("defaults").and_then(|value| section::Section::new(value, faults));
             let defaults = defaults.map(|mut section| {
                 let settings = Settings::read(&mut section, faults);

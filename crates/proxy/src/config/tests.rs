@@ -219,3 +219,21 @@ fn emulated_roles_have_their_faults_told_with_the_others() {
         assert!(found.iter().any(|fault| fault.contains(says)), "{says}: {found:#?}");
     }
 }
+
+#[test]
+fn the_network_is_looked_after_only_where_that_is_asked_for() {
+    let text = "[network]\nmanage = true\nbridges = [\"br0\"]\nnat = true\ninterfaces = [\"br0\", \"lo\"]\n";
+    let expected = Network {
+        interfaces: vec!["br0".to_owned(), "lo".to_owned()],
+        manage: Some(Manage { bridges: vec!["br0".to_owned()], nat: true, ipv6: false }),
+    };
+    assert_eq!(parsed(text).network, expected);
+    assert_eq!(parsed("").network, Network::default());
+    let faults = faults("[network]\nnat = true\ninterfaces = [\"a b\", \"docker0\"]\nbridges = [\"lo\"]\n");
+    assert_eq!(faults.len(), 3, "{faults:?}");
+    for part in
+        ["network.interfaces[0]: must be the name of a bridge", "network.bridges[0]: must be", "are for manage = true"]
+    {
+        assert!(faults.iter().any(|fault| fault.contains(part)), "{part}: {faults:?}");
+    }
+}

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use http::request::Parts;
 use http::{Response, StatusCode, header};
 use http_body_util::Full;
-use taskcreds_core::{IdDigest, Refusal, Registry, Session, SessionCache, SessionError, Task};
+use taskcreds_core::{IdDigest, Refusal, Registry, Session, SessionCache, SessionError, Task, Way};
 
 use super::error::{Fault, Version};
 use super::guard::{self, AllowedHosts};
@@ -36,6 +36,8 @@ pub struct Endpoint {
     pub refuse_misrouted: bool,
     /// Paths that name a listed role, of `dev` where it is asked for them.
     pub local: Option<LocalEndpoints>,
+    /// By which interfaces 169.254.170.2 and fd00:ec2::23 may be asked, beside `lo`. Empty: by any.
+    pub interfaces: Vec<String>,
 }
 
 /// What has come out of a request on its way: for the record.
@@ -91,6 +93,10 @@ impl Endpoint {
         response
     }
 
+    fn is_by_door(&self, way: &impl Way) -> bool {
+        way.is_by("lo") || self.interfaces.iter().any(|interface| way.is_by(interface))
+    }
+
     async fn credentials(
         &self,
         request: &Parts,
@@ -101,6 +107,9 @@ impl Endpoint {
             let rule =
                 "this address of loopback was asked from another machine: net.ipv4.conf.*.route_localnet lets it in";
             return Err(Fault::Forbidden(rule.into()));
+        }
+        if connected.is_to_endpoint && !self.interfaces.is_empty() && !self.is_by_door(&connected.way) {
+            return Err(Fault::Forbidden("this address is not asked by this interface ([network] interfaces)".into()));
         }
         let asked = match &self.local {
             None => guard::check(request, &self.hosts)?,
@@ -207,11 +216,17 @@ mod tests {
             audit: Some(Arc::clone(&audit)),
             refuse_misrouted: true,
             local: None,
+            interfaces: Vec::new(),
         });
         let request = http::Request::get(path).header("host", "127.0.0.1").body(()).unwrap().into_parts().0;
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 4711));
-        let connected =
-            Connected { peer, arrival: taskcreds_core::Arrival::Elsewhere, is_misrouted: false, way: Told::NOTHING };
+        let connected = Connected {
+            peer,
+            arrival: taskcreds_core::Arrival::Elsewhere,
+            is_misrouted: false,
+            is_to_endpoint: false,
+            way: Told::NOTHING,
+        };
         let answering = tokio::spawn(async move { endpoint.answer(request, connected).await.status() });
         tokio::time::sleep(Duration::from_millis(50)).await;
         registry.revoke(task.id()).unwrap();

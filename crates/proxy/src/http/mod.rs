@@ -17,7 +17,7 @@ pub mod way;
 pub mod wire;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -53,6 +53,8 @@ pub(crate) const GRACE: Duration = Duration::from_secs(5);
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// Where `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` is resolved to by every SDK.
 pub const LINK_LOCAL: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 2);
+/// Its counterpart, which newer SDKs allow in `AWS_CONTAINER_CREDENTIALS_FULL_URI`.
+const LINK_LOCAL_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23);
 
 /// Whether only programs of this machine, or of its network namespace, reach an address.
 #[must_use]
@@ -70,6 +72,8 @@ pub struct Connected {
     /// It was made to an address of loopback from elsewhere, which only a machine does that routes what must not be routed, as with
     /// `route_localnet` on (CVE-2020-8558). Told from the destination before any redirection.
     pub is_misrouted: bool,
+    /// It was made to 169.254.170.2 or fd00:ec2::23, before any redirection.
+    pub is_to_endpoint: bool,
     /// What the system tells beyond the addresses.
     pub way: Told,
 }
@@ -87,7 +91,14 @@ impl Connected {
         let arrival = if destination == Some(IpAddr::V4(LINK_LOCAL)) { Arrival::LinkLocal } else { Arrival::Elsewhere };
         let is_own = peer.ip().to_canonical().is_loopback() || Some(peer.ip().to_canonical()) == local;
         let way = Told::of(stream, peer, is_here);
-        Self { peer, arrival, is_misrouted: destination.is_some_and(|it| it.is_loopback()) && !is_own, way }
+        let is_to_endpoint = destination.is_some_and(|it| it == LINK_LOCAL || it == LINK_LOCAL_V6);
+        Self {
+            peer,
+            arrival,
+            is_to_endpoint,
+            is_misrouted: destination.is_some_and(|it| it.is_loopback()) && !is_own,
+            way,
+        }
     }
 }
 

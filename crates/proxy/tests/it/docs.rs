@@ -2,16 +2,19 @@
 //!
 //! A comment above a block says how: `run: exec` runs to its end and succeeds; `run: serve` listens and ends well when asked;
 //! `run: exec, beside serve` is the former while the last of the latter runs; `run: ci` stands in .ci/run, which runs it;
+//! `run: netns` runs in a namespace of its own with a bridge docker0, `run: netns, serve` listens there until the next one, and
+//! `run: netns, in a container` runs in that of a container on the bridge, whose name takes the place of `web`;
 //! `by hand: REASON` is not run here, and the reason stands in the page;
 //! `file: NAME` is written where the later blocks of the page run. A block without such a comment is a fault, except JSON.
 
-#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
-use crate::rig::{PORT_51679, Start, shell};
+use crate::network::World;
+use crate::rig::{PORT_51679, Process, Start, shell};
 use crate::sts::Sts;
 use crate::{python, skip};
 
@@ -60,6 +63,7 @@ fn every_block_of_the_readme_and_the_docs_does_what_it_says() {
         let folder = tempfile::tempdir().unwrap();
         let text = fs::read_to_string(&page).unwrap();
         let mut server = None;
+        let mut machine = Machine::default();
         for block in blocks(&text) {
             let place = format!("{}:{}", page.file_name().unwrap().display(), block.line);
             let start = |script: &str| start(script, folder.path(), &venv, &sts);
@@ -82,6 +86,9 @@ fn every_block_of_the_readme_and_the_docs_does_what_it_says() {
                     succeeds(&place, &block.text, start(&block.text).envs(without));
                     assert_eq!(server.end().code(), 0, "{place}");
                 }
+                ("sh", directive) if directive.starts_with("run: netns") => {
+                    let Some(()) = machine.run(&place, directive, &block.text, start) else { continue };
+                }
                 ("json", "") => drop(serde_json::from_str::<serde_json::Value>(&block.text).unwrap()),
                 (_, directive) => {
                     let name = directive.strip_prefix("file: ").unwrap_or_else(|| panic!("{place}: how is this run?"));
@@ -92,6 +99,39 @@ fn every_block_of_the_readme_and_the_docs_does_what_it_says() {
         }
     }
     assert!(ran >= 10, "only {ran} blocks were found");
+}
+
+/// A machine with containers, for a page that needs one.
+#[derive(Default)]
+struct Machine {
+    world: Option<World>,
+    server: Option<Process>,
+}
+
+impl Machine {
+    /// Runs a block; `None` after the reason was said why it cannot be run.
+    fn run(&mut self, place: &str, directive: &str, text: &str, start: impl Fn(&str) -> Start) -> Option<()> {
+        if self.world.is_none() {
+            self.world = skip::unless(place, World::with_bridge("docker0"));
+        }
+        let world = self.world.as_ref()?;
+        let text = text.replace("--netns web", &format!("--netns {}", world.one.name()));
+        let start = start(&text).env("TASKCREDS_NETWORK_STATE", world.state());
+        match directive {
+            "run: netns" => succeeds(place, &text, start.inside(&world.host)),
+            "run: netns, in a container" => succeeds(place, &text, start.inside(&world.one)),
+            "run: netns, serve" => {
+                if let Some(server) = self.server.take() {
+                    assert_eq!(server.end().code(), 0, "{place}");
+                }
+                let server = start.inside(&world.host).spawn();
+                server.says("listening on ");
+                self.server = Some(server);
+            }
+            _ => panic!("{place}: how is this run?"),
+        }
+        Some(())
+    }
 }
 
 fn start(script: &str, folder: &Path, venv: &python::Venv, sts: &Sts) -> Start {

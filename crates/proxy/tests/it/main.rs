@@ -30,6 +30,7 @@ mod http_proxies;
 mod local_endpoints;
 mod neighbours;
 mod netns;
+mod network;
 mod operations;
 mod origins;
 mod outage;

@@ -17,12 +17,18 @@ pub(crate) struct Netns {
 impl Netns {
     /// Makes one; needs root and iproute2.
     pub(crate) fn new() -> Result<Self, String> {
+        let netns = Self::bare()?;
+        netns.ip("address add 169.254.170.2/32 dev lo")?;
+        Ok(netns)
+    }
+
+    /// One without that address.
+    pub(crate) fn bare() -> Result<Self, String> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("taskcreds-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         ip(&["netns", "add", &name])?;
         let netns = Self { name };
         ip(&["-n", &netns.name, "link", "set", "lo", "up"])?;
-        ip(&["-n", &netns.name, "address", "add", "169.254.170.2/32", "dev", "lo"])?;
         Ok(netns)
     }
 
@@ -35,6 +41,11 @@ impl Netns {
         };
         let ended = std::thread::scope(|scope| scope.spawn(inside).join());
         ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The file that stands for it.

@@ -165,6 +165,9 @@ impl Start {
     pub(crate) fn under(mut self, outer: Command) -> Self {
         let mut outer = clean(outer, self.home.path());
         outer.args(self.command.get_args());
+        if let Some(folder) = self.command.get_current_dir() {
+            outer.current_dir(folder);
+        }
         outer.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         self.command = outer;
         self

@@ -1,0 +1,369 @@
+//! How containers reach the proxy at 169.254.170.2, and nothing else does: `taskcreds network`.
+//!
+//! `up` twice is `up` once; `down` puts back what `up` has found; what fails leaves things as they were; what others wipe, `watch` puts back.
+//! It compares what is to be there ([`plan`]) with what is there, at each pass anew, so it does not matter who has changed what.
+
+mod addresses;
+mod command;
+mod iptables;
+mod nft;
+pub mod plan;
+pub mod report;
+pub mod request;
+pub mod rules;
+mod state;
+mod sysctl;
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use rustix::thread::CapabilitySet;
+
+use crate::failure::{Exit, Failure};
+use plan::{Facts, Piece, Plan, Wanted};
+use request::{EcsAgent, Request, namespace_path};
+use rules::{Backend, Seen};
+use state::{Made, State, Store};
+
+/// Where what was found is kept, unless told otherwise.
+pub const STATE: &str = "/run/taskcreds-network/state.json";
+
+/// How containers are connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Mode {
+    /// Containers on a bridge of this machine, as docker0.
+    Bridge,
+    /// Programs and containers in the network namespace of this machine.
+    Host,
+    /// A network namespace for each task.
+    Awsvpc,
+    /// A network namespace that the proxy and the tasks are in together, as in a pod.
+    Shared,
+}
+
+/// One thing that is to be there.
+#[derive(Debug)]
+pub struct Part {
+    /// What it is.
+    pub what: String,
+    /// Whether it is there.
+    pub is_there: bool,
+}
+
+/// Sets up what is asked for. What is said of it, a line each.
+///
+/// # Errors
+/// Something that was named is not there, is not ours or may not be changed. Things are as they were then.
+pub fn up(request: &Request, environment: &HashMap<String, String>, state: &Path) -> Result<Vec<String>, Failure> {
+    let agent = EcsAgent::of(environment);
+    // Told before anything that needs privileges.
+    request.after(Wanted::default(), agent)?;
+    demand_privilege()?;
+    let store = Store::open(state)?;
+    let before = store.read()?;
+    let wanted = request.after(before.as_ref().map(|before| before.wanted.clone()).unwrap_or_default(), agent)?;
+    let facts = facts(&wanted);
+    if let Some(absent) = facts.absent.first().filter(|_| !request.early) {
+        let why = format!(
+            "there is no interface {absent}: `ip link show type bridge` lists those there are (--early is for a bridge that is made later)"
+        );
+        return Err(Failure::new(Exit::Unavailable, why));
+    }
+    let named: BTreeSet<_> = request.namespaces.iter().map(|namespace| namespace_path(namespace)).collect();
+    named.iter().try_for_each(demand_namespace)?;
+    let notes = reconcile(&store, before, wanted, request.backend)?;
+    Ok(notes)
+}
+
+/// What [`up`] would do, as text; nothing is changed.
+///
+/// # Errors
+/// The flags contradict each other.
+pub fn print(request: &Request, environment: &HashMap<String, String>, state: &Path) -> Result<Vec<String>, Failure> {
+    let before = state::read(state).ok().flatten();
+    let before = before.map(|before| before.wanted).unwrap_or_default();
+    let wanted = request.after(before, EcsAgent::of(environment))?;
+    let facts = facts(&wanted);
+    let plan = Plan::new(&wanted, &facts);
+    let mut lines = Vec::new();
+    if let Some(backend) = choose(&wanted, request.backend)? {
+        let looked = demand_privilege().and_then(|()| backend.look(&facts));
+        if let Err(failure) = &looked {
+            lines.push(format!("# as if no rules were there yet: {}", failure.message));
+        }
+        let calls = looked.unwrap_or_else(|_| backend.unseen()).putting(&plan.rules);
+        lines.extend(calls.iter().map(ToString::to_string));
+    }
+    for piece in &plan.pieces {
+        let mark = if piece.is_there() { "# there already: " } else { "" };
+        lines.extend(piece.making().iter().map(|call| format!("{mark}{call}")));
+    }
+    lines.extend(plan.notes.iter().map(|note| format!("# {note}")));
+    Ok(lines)
+}
+
+/// Takes away what [`up`] has made and puts back what it has found, or does so for one namespace.
+///
+/// # Errors
+/// What cannot be taken away; the rest is gone then, and what is left is remembered.
+pub fn down(namespace: Option<&Path>, state: &Path) -> Result<Vec<String>, Failure> {
+    demand_privilege()?;
+    let store = Store::open(state)?;
+    let Some(mut before) = store.read()? else {
+        let removed = remove_all_rules()?;
+        let what = if removed {
+            "rules of ours were there and are gone; what they were put beside is not known"
+        } else {
+            "nothing is set up"
+        };
+        return Ok(vec![what.to_owned()]);
+    };
+    if let Some(namespace) = namespace {
+        let mut wanted = before.wanted.clone();
+        let path = namespace_path(namespace);
+        if wanted.namespaces.remove(&path).is_none() {
+            return Err(Failure::new(Exit::Usage, format!("nothing is set up for {}", path.display())));
+        }
+        if !wanted.is_empty() {
+            return reconcile(&store, Some(before), wanted, None);
+        }
+    }
+    let mut failures = Vec::new();
+    let made = std::mem::take(&mut before.made);
+    for made in made.into_iter().rev() {
+        if let Err(failure) = made.piece.unmake(made.found.as_deref()) {
+            failures.push(failure);
+            before.made.insert(0, made);
+        }
+    }
+    failures.extend(remove_all_rules().err());
+    match failures
+        .into_iter()
+        .reduce(|first, next| Failure::new(first.exit, format!("{}\n{}", first.message, next.message)))
+    {
+        None => store.write(None).map(|()| Vec::new()),
+        Some(failure) => {
+            store.write(Some(&before))?;
+            Err(failure)
+        }
+    }
+}
+
+/// What is to be there and whether it is. Empty: nothing is set up.
+///
+/// # Errors
+/// It cannot be looked at.
+pub fn status(state: &Path) -> Result<Vec<Part>, Failure> {
+    let Some(state) = state::read(state)? else { return Ok(Vec::new()) };
+    demand_privilege()?;
+    let facts = facts(&state.wanted);
+    let plan = Plan::new(&state.wanted, &facts);
+    let mut parts = missing_rules(&state, &plan, &facts)?;
+    if let (true, Some(backend)) = (parts.is_empty(), state.backend) {
+        let what = match backend {
+            Backend::Nft => "rules: the nftables table inet taskcreds",
+            Backend::Iptables => "rules: the iptables chains TASKCREDS-*",
+        };
+        parts.push(Part { what: what.to_owned(), is_there: true });
+    }
+    parts.extend(facts.absent.iter().map(|bridge| Part { what: format!("interface {bridge}"), is_there: false }));
+    let pieces = plan.pieces.iter().map(|piece| Part { what: piece.to_string(), is_there: piece.is_there() });
+    parts.extend(pieces);
+    Ok(parts)
+}
+
+/// Puts back what others have wiped since [`up`]: what that was, nothing where all is there or nothing is set up.
+///
+/// # Errors
+/// It cannot be put back now.
+pub fn repair(state: &Path) -> Result<Vec<String>, Failure> {
+    if !state.exists() {
+        return Ok(Vec::new());
+    }
+    let store = Store::open(state)?;
+    let Some(before) = store.read()? else { return Ok(Vec::new()) };
+    let mut wanted = before.wanted.clone();
+    wanted.namespaces.retain(|path, _| path.exists());
+    let facts = facts(&wanted);
+    let plan = Plan::new(&wanted, &facts);
+    let mut missing: Vec<_> = missing_rules(&before, &plan, &facts)?.into_iter().map(|part| part.what).collect();
+    missing.extend(plan.pieces.iter().filter(|piece| !piece.is_there()).map(ToString::to_string));
+    if !missing.is_empty() || wanted != before.wanted {
+        reconcile(&store, Some(before), wanted, None)?;
+    }
+    Ok(missing)
+}
+
+fn missing_rules(state: &State, plan: &Plan, facts: &Facts) -> Result<Vec<Part>, Failure> {
+    let Some(backend) = state.backend else { return Ok(Vec::new()) };
+    let missing = backend.look(facts)?.missing(&plan.rules, &state.listing);
+    Ok(missing.into_iter().map(|what| Part { what: format!("rules: {what}"), is_there: false }).collect())
+}
+
+/// Makes what is wanted out of what was. What fails leaves what was.
+fn reconcile(
+    store: &Store,
+    before: Option<State>,
+    mut wanted: Wanted,
+    asked: Option<Backend>,
+) -> Result<Vec<String>, Failure> {
+    let mut said = Vec::new();
+    wanted.namespaces.retain(|path, _| {
+        let is_there = path.exists();
+        if !is_there {
+            said.push(format!("{} has gone and is left out", path.display()));
+        }
+        is_there
+    });
+    let facts = facts(&wanted);
+    let plan = Plan::new(&wanted, &facts);
+    said.extend(plan.notes.iter().map(|note| (*note).to_owned()));
+    let backend = choose(&wanted, asked.or(before.as_ref().and_then(|before| before.backend)))?;
+    let seen = backend.map(|backend| backend.look(&facts)).transpose()?;
+    if backend.is_none() {
+        said.push("neither nft nor iptables-restore is there: no rule keeps neighbours out".to_owned());
+    }
+    let made = before.as_ref().map(|before| before.made.clone()).unwrap_or_default();
+    let (kept, obsolete): (Vec<_>, Vec<_>) = made.into_iter().partition(|made| plan.pieces.contains(&made.piece));
+    let missing: Vec<_> = plan.pieces.iter().filter(|piece| !piece.is_there()).collect();
+    let is_new = |piece: &&&Piece| !kept.iter().any(|made| made.piece == ***piece);
+    let new = missing.iter().filter(is_new).map(|piece| Made { piece: (*piece).clone(), found: piece.found() });
+    let made: Vec<_> = kept.iter().cloned().chain(new).collect();
+    // Remembered before it is done, so that nothing stays behind where this process is killed.
+    let all = made.iter().chain(&obsolete).cloned().collect();
+    let listing = before.as_ref().map(|before| before.listing.clone()).unwrap_or_default();
+    let mut state = State { wanted, backend, listing, made: all };
+    store.write(Some(&state))?;
+    let mut done = Vec::new();
+    let outcome = make(&seen, &plan, &missing, &mut done);
+    if let Err(failure) = outcome {
+        return Err(match undo(store, before, &done, &made, backend, &facts) {
+            Ok(()) => failure,
+            Err(more) => {
+                Failure::new(failure.exit, format!("{}\nnot all was undone: {}", failure.message, more.message))
+            }
+        });
+    }
+    for made in obsolete.iter().rev() {
+        made.piece.unmake(made.found.as_deref())?;
+    }
+    if let Some(old) = before.as_ref().and_then(|before| before.backend).filter(|old| Some(*old) != backend) {
+        old.look(&facts)?.remove()?;
+        // To one backend the rules of the other are somebody else's, which it has made way for.
+        if let Some(backend) = backend {
+            backend.look(&facts)?.put(&plan.rules)?;
+        }
+    }
+    state.made = made;
+    state.listing =
+        backend.map(|backend| backend.look(&facts)).transpose()?.map(|seen| seen.listing()).unwrap_or_default();
+    store.write(Some(&state))?;
+    Ok(said)
+}
+
+/// The rules first: nothing is to be reached before it is guarded.
+fn make<'a>(seen: &Option<Seen>, plan: &Plan, missing: &[&'a Piece], done: &mut Vec<&'a Piece>) -> Result<(), Failure> {
+    if let Some(seen) = seen {
+        seen.put(&plan.rules)?;
+    }
+    for piece in missing {
+        piece.make()?;
+        done.push(piece);
+    }
+    Ok(())
+}
+
+fn undo(
+    store: &Store,
+    before: Option<State>,
+    done: &[&Piece],
+    made: &[Made],
+    backend: Option<Backend>,
+    facts: &Facts,
+) -> Result<(), Failure> {
+    for piece in done.iter().rev() {
+        let found = made.iter().find(|made| made.piece == **piece).and_then(|made| made.found.as_deref());
+        piece.unmake(found)?;
+    }
+    if let Some(backend) = backend {
+        let seen = backend.look(facts)?;
+        match before.as_ref().filter(|before| before.backend == Some(backend)) {
+            Some(before) => seen.put(&Plan::new(&before.wanted, facts).rules)?,
+            None => seen.remove()?,
+        }
+    }
+    store.write(before.as_ref())
+}
+
+/// Takes away what carries our mark, of every backend that is there. Whether there was something.
+fn remove_all_rules() -> Result<bool, Failure> {
+    let (facts, mut removed) = (facts(&Wanted::default()), false);
+    for backend in [Backend::Nft, Backend::Iptables].into_iter().filter(|backend| backend.is_there()) {
+        match backend.look(&facts) {
+            Ok(seen) if seen.is_empty() => {}
+            Ok(seen) => {
+                seen.remove()?;
+                removed = true;
+            }
+            // What only has our name is not ours to take away.
+            Err(failure) if failure.exit == Exit::Unavailable => tracing::warn!("{}", failure.message),
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(removed)
+}
+
+/// What holds the rules. A pod's namespace need not have either program.
+fn choose(wanted: &Wanted, asked: Option<Backend>) -> Result<Option<Backend>, Failure> {
+    let is_pod = wanted.bridges.is_empty() && !wanted.host && wanted.namespaces.is_empty();
+    match Backend::choose(asked) {
+        Err(_) if is_pod && asked.is_none() => Ok(None),
+        chosen => chosen.map(Some),
+    }
+}
+
+fn facts(wanted: &Wanted) -> Facts {
+    let absent = wanted.bridges.iter().filter(|bridge| !is_interface(bridge)).cloned().collect();
+    Facts { ipv6: Path::new("/proc/sys/net/ipv6").exists(), absent }
+}
+
+fn is_interface(name: &str) -> bool {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
+    socket.is_ok_and(|socket| rustix::net::netdevice::name_to_index(socket, name).is_ok())
+}
+
+/// CAP_NET_ADMIN, without which nothing here can be done or even looked at.
+fn demand_privilege() -> Result<(), Failure> {
+    let has = rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN));
+    if has {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::NoPermission,
+        "taskcreds network needs root, or CAP_NET_ADMIN: run it with sudo, or from a unit with AmbientCapabilities=CAP_NET_ADMIN",
+    ))
+}
+
+/// A namespace that is there and can be entered.
+fn demand_namespace(path: &PathBuf) -> Result<(), Failure> {
+    let file = File::open(path).map_err(|error| {
+        let why =
+            format!("there is no network namespace {}: {error} (`ip netns` lists those with a name)", path.display());
+        Failure::new(Exit::Unavailable, why)
+    })?;
+    let enter =
+        || rustix::thread::move_into_link_name_space(file.as_fd(), Some(rustix::thread::LinkNameSpaceType::Network));
+    let entered = std::thread::scope(|scope| scope.spawn(enter).join());
+    match entered {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(rustix::io::Errno::PERM)) => Err(Failure::new(
+            Exit::NoPermission,
+            format!("{} may not be entered: awsvpc mode needs CAP_SYS_ADMIN too", path.display()),
+        )),
+        _ => Err(Failure::new(Exit::Unavailable, format!("{} is no network namespace", path.display()))),
+    }
+}

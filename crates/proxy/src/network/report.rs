@@ -1,0 +1,136 @@
+//! What reaches what, for a human, and the command that mends what is not as it should be.
+
+use std::path::Path;
+
+use super::command::Call;
+use super::plan::{ENDPOINT, IMDS, Piece, Plan};
+use super::{Part, demand_privilege, facts, missing_rules, state};
+use crate::failure::Failure;
+
+/// One way.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Who asks.
+    pub from: String,
+    /// What.
+    pub to: &'static str,
+    /// How that stands.
+    pub is: String,
+    /// The command that mends it; `None`: it is as it should be.
+    pub mend: Option<String>,
+}
+
+const TO_ENDPOINT: &str = "169.254.170.2:80";
+const TO_IMDS: &str = "instance metadata";
+
+/// Looks at all ways. `answers`: whether this machine gets an answer of a proxy at 169.254.170.2:80.
+///
+/// # Errors
+/// It cannot be looked at.
+pub fn report(path: &Path, answers: bool) -> Result<Vec<Row>, Failure> {
+    demand_privilege()?;
+    let state = state::read(path)?;
+    let wanted = state.as_ref().map(|state| state.wanted.clone()).unwrap_or_default();
+    let facts = facts(&wanted);
+    let plan = Plan::new(&wanted, &facts);
+    let missing: Vec<Part> = match &state {
+        Some(state) => missing_rules(state, &plan, &facts)?,
+        None => Vec::new(),
+    };
+    let is_guarded = missing.is_empty() && state.as_ref().is_some_and(|state| state.backend.is_some());
+    let others: Vec<_> = bridges().into_iter().filter(|bridge| !wanted.bridges.contains(bridge)).collect();
+    let all: Vec<_> = wanted.bridges.iter().chain(&others).cloned().collect();
+    let up = || match all.as_slice() {
+        [] => "taskcreds network up --mode host".to_owned(),
+        all => format!(
+            "taskcreds network up --bridge {}{}",
+            all.join(" --bridge "),
+            if wanted.nat.is_some() { " --nat" } else { "" }
+        ),
+    };
+    let row =
+        |from: &str, to, is: &str, mend: Option<String>| Row { from: from.to_owned(), to, is: is.to_owned(), mend };
+    let has_address =
+        Piece::Address { space: None, address: format!("{ENDPOINT}/32"), device: "lo".to_owned() }.is_there();
+    // Redirected requests of this machine are for host mode only.
+    let asks_itself = wanted.nat.is_none() || plan.rules.own;
+    let listen = match wanted.nat {
+        Some(port) => format!("taskcreds serve --listen 127.0.0.1:{port} …"),
+        None => "taskcreds serve --listen 169.254.170.2:80 …".to_owned(),
+    };
+    let mut rows = vec![match (has_address, answers) {
+        (false, _) => row("this machine", TO_ENDPOINT, "the address is on no interface", Some(up())),
+        (true, true) => row("this machine", TO_ENDPOINT, "a proxy answers", None),
+        (true, false) if !asks_itself => row("this machine", TO_ENDPOINT, "no answer, as without host mode", None),
+        (true, false) => row("this machine", TO_ENDPOINT, "no proxy answers", Some(listen)),
+    }];
+    for bridge in &wanted.bridges {
+        let from = format!("containers on {bridge}");
+        let broken = plan.pieces.iter().find(|piece| {
+            matches!(piece, Piece::Sysctl { key, .. } if key.contains(&format!("/{bridge}/"))) && !piece.is_there()
+        });
+        rows.push(match (is_guarded, facts.absent.contains(bridge), broken) {
+            (_, true, _) => row(&from, TO_ENDPOINT, "the bridge is not there (yet)", None),
+            (true, _, None) if has_address => row(&from, TO_ENDPOINT, "let in", None),
+            (true, _, Some(piece)) => row(&from, TO_ENDPOINT, &format!("missing: {piece}"), Some(up())),
+            _ => row(&from, TO_ENDPOINT, "rules are missing: let in only if nothing else drops it", Some(up())),
+        });
+        rows.push(match (wanted.block_imds, is_guarded) {
+            (true, true) => row(&from, TO_IMDS, "blocked", None),
+            (true, false) => row(&from, TO_IMDS, "NOT blocked: they can take this machine's own role", Some(up())),
+            (false, _) => row(&from, TO_IMDS, "open, as asked for (--no-block-imds)", None),
+        });
+    }
+    for (path, namespace) in &wanted.namespaces {
+        let from = format!("task in {}", path.display());
+        let down = || format!("taskcreds network down --netns {}", path.display());
+        let again = || format!("taskcreds network up --mode awsvpc --netns {}", path.display());
+        if !path.exists() {
+            rows.push(row(&from, TO_ENDPOINT, "the namespace has gone", Some(down())));
+            continue;
+        }
+        let is_of = |piece: &&Piece, imds: bool| match piece {
+            Piece::Address { space, .. } => !imds && space.as_ref() == Some(path),
+            Piece::Pair { namespace, .. } => !imds && namespace == path,
+            Piece::Route { space, by, .. } => space.as_ref() == Some(path) && (by == "unreachable") == imds,
+            Piece::Sysctl { .. } => false,
+        };
+        let is_whole = |imds| plan.pieces.iter().filter(|piece| is_of(piece, imds)).all(Piece::is_there);
+        rows.push(match is_whole(false) && is_guarded {
+            true => row(&from, TO_ENDPOINT, "let in", None),
+            false => row(&from, TO_ENDPOINT, "its interface, route or rules are missing", Some(again())),
+        });
+        rows.push(match (namespace.block_imds, is_whole(true)) {
+            (true, true) => row(&from, TO_IMDS, "unreachable", None),
+            (true, false) => row(&from, TO_IMDS, "NOT blocked: it can take this machine's own role", Some(again())),
+            (false, _) => row(&from, TO_IMDS, "open, as asked for", None),
+        });
+    }
+    for bridge in others {
+        let is = "not set up: they do not reach the proxy, and instance metadata is open to them";
+        rows.push(row(&format!("containers on {bridge}"), TO_ENDPOINT, is, Some(up())));
+    }
+    rows.push(match (is_guarded, has_address) {
+        (true, _) => row("neighbours", TO_ENDPOINT, "dropped", None),
+        (false, false) => row("neighbours", TO_ENDPOINT, "no answer: the address is on no interface", None),
+        (false, true) => {
+            row("neighbours", TO_ENDPOINT, "NOT dropped: who routes it through this machine gets in", Some(up()))
+        }
+    });
+    rows.push(row(
+        "this machine",
+        TO_IMDS,
+        &format!("open ({IMDS} cannot be blocked for programs of this machine)"),
+        None,
+    ));
+    Ok(rows)
+}
+
+/// The bridges of this machine.
+fn bridges() -> Vec<String> {
+    let said = Call::new("ip", "-j link show type bridge").run().unwrap_or_default();
+    let links: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();
+    let names =
+        links.as_array().into_iter().flatten().filter_map(|link| Some(link.get("ifname")?.as_str()?.to_owned()));
+    names.collect()
+}
