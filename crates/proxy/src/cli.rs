@@ -73,6 +73,10 @@ pub struct Listen {
     /// ADDRESS:PORT to listen on; port 0 lets the system choose. [default: port 51679 of loopback, IPv4 and IPv6]
     #[arg(long, env = "TASKCREDS_LISTEN", value_delimiter = ',', value_name = "ADDR:PORT", value_parser = listen_address)]
     pub listen: Vec<SocketAddr>,
+    /// Add 169.254.170.2 to lo and listen on its port 80 too: for containers that share this network namespace (compose, Kubernetes).
+    /// Needs CAP_NET_ADMIN, unless the address is there. Linux only.
+    #[arg(long, env = "TASKCREDS_LINK_LOCAL", value_parser = FalseyValueParser::new())]
+    pub link_local: bool,
 }
 
 /// `taskcreds serve`

@@ -16,7 +16,11 @@ pub mod handover;
 pub mod hardening;
 pub mod http;
 pub mod launch;
+#[cfg_attr(not(target_os = "linux"), path = "link_local_elsewhere.rs")]
+mod link_local;
 pub mod metrics;
+#[cfg(target_os = "linux")]
+mod netlink;
 pub mod stamp;
 #[cfg(target_os = "linux")]
 mod sys;

@@ -38,6 +38,7 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
     if !flags.listen.listen.is_empty() {
         config.listen = flags.listen.listen;
     }
+    config.link_local |= flags.listen.link_local;
     if let Some(address) = config.listen.iter().find(|address| !is_local(address.ip())) {
         let message = format!("dev listens on loopback and 169.254.170.2 only, not on {address}; use serve");
         return Err(Failure::new(Exit::Usage, message));
