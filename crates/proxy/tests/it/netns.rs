@@ -1,4 +1,4 @@
-//! A network namespace of a test's own: loopback up, and 169.254.170.2 on it, as a host that runs tasks has it.
+//! A network namespace of a test's own: loopback up, and 169.254.170.2 on it, as a host that runs tasks has it, or not yet.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -17,12 +17,18 @@ pub(crate) struct Netns {
 impl Netns {
     /// Makes one; needs root and iproute2.
     pub(crate) fn new() -> Result<Self, String> {
+        let netns = Self::bare()?;
+        netns.ip("address add 169.254.170.2/32 dev lo")?;
+        Ok(netns)
+    }
+
+    /// Makes one without 169.254.170.2.
+    pub(crate) fn bare() -> Result<Self, String> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("taskcreds-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         ip(&["netns", "add", &name])?;
         let netns = Self { name };
         ip(&["-n", &netns.name, "link", "set", "lo", "up"])?;
-        ip(&["-n", &netns.name, "address", "add", "169.254.170.2/32", "dev", "lo"])?;
         Ok(netns)
     }
 
