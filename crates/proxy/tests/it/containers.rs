@@ -44,6 +44,8 @@ impl Machine {
         outside.ip(&format!("route add default via {HOST}"))?;
         host.ip(&format!("route add {INSTANCE_METADATA}/32 via 10.98.0.2"))?;
         host.set("ipv4/ip_forward", 1)?;
+        let nft = host.command("nft").args(["list", "tables"]).output();
+        nft.ok().filter(|nft| nft.status.success()).ok_or("there is no nft")?;
         let podman = Podman::new(&host, SUBNET, &venv)?;
         let asked = instance_metadata(&outside);
         let sts = Sts::inside(&host, HOST);
@@ -84,10 +86,10 @@ fn instance_metadata(outside: &Netns) -> Arc<AtomicUsize> {
 
 /// What keeps containers from the instance metadata service: their packets to it are dropped where they would be forwarded.
 fn block_instance_metadata(host: &Netns) {
-    let rules = format!(
-        "table ip containers-test {{ chain forward {{ type filter hook forward priority -1; ip saddr {SUBNET} ip daddr {INSTANCE_METADATA} drop; }} }}"
-    );
-    assert!(host.command("nft").arg(rules).status().unwrap().success());
+    let hook = "type filter hook forward priority -1;";
+    let rule = format!("ip saddr {SUBNET} ip daddr {INSTANCE_METADATA} drop");
+    let table = format!("table ip containers-test {{\n chain forward {{\n {hook}\n {rule}\n }}\n}}\n");
+    assert!(host.command("nft").arg(table).status().unwrap().success());
 }
 
 /// Who the AWS CLI says it is, or what it says of why it is nobody.
