@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use clap::builder::FalseyValueParser;
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use taskcreds_core::RoleArn;
 
 use crate::config::{listen_address, loopback_address};
@@ -288,7 +288,7 @@ pub struct TaskRotate {
 #[cfg(unix)]
 #[derive(Debug, Args)]
 #[command(
-    group = ArgGroup::new("fields").multiple(true),
+    group = clap::ArgGroup::new("fields").multiple(true),
     after_help = "Example:\n  taskcreds task add --task-arn arn:aws:ecs:us-west-2:111122223333:task/prod/0123456789abcdef \\\n    \
                         --role-arn arn:aws:iam::111122223333:role/web"
 )]
