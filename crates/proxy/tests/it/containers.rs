@@ -25,19 +25,19 @@ const HOST: &str = "10.98.0.1";
 const INSTANCE_METADATA: &str = "169.254.169.254";
 
 /// A host with an instance metadata service outside of it, which counts who asks, and podman on the host.
-struct Machine {
+pub(crate) struct Machine {
     // In the order in which they are to go.
-    podman: Podman,
-    sts: Sts,
+    pub(crate) podman: Podman,
+    pub(crate) sts: Sts,
     host: Netns,
     _outside: Netns,
-    venv: Venv,
+    pub(crate) venv: Venv,
     asked: Arc<AtomicUsize>,
 }
 
 impl Machine {
     /// With 169.254.170.2 on the host's `lo`, or without.
-    fn new(host: Result<Netns, String>) -> Result<Self, String> {
+    pub(crate) fn new(host: Result<Netns, String>) -> Result<Self, String> {
         let (venv, host, outside) = (python::venv()?, host?, Netns::bare()?);
         host.join(&format!("{HOST}/24"), &outside, "10.98.0.2/24")?;
         outside.ip(&format!("address add {INSTANCE_METADATA}/32 dev lo"))?;

@@ -1,14 +1,15 @@
 //! Real containers, by podman and runc, with everything of theirs in a folder and in network namespaces of the test's own.
 //!
-//! They run the host's files, which they see read-only: no registry is needed, and what is tested is what is installed here. What they
-//! write goes into a layer that goes with them. `ip netns exec` hides the cgroups from podman, so it is started by `nsenter`.
+//! They run the host's files, which they see read-only, or images made here: no registry is needed, and what is tested is what is
+//! installed here. What they write goes with the folder. `ip netns exec` hides the cgroups from podman, so it is started by `nsenter`.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::Mutex;
 
 use tempfile::TempDir;
 
@@ -18,14 +19,11 @@ use crate::rig;
 
 /// podman on a host of its own, with one network.
 pub(crate) struct Podman {
-    netns_file: String,
     folder: TempDir,
-    /// Of the network; unlike every other one of this machine, because CNI remembers its addresses by it.
-    network: String,
+    /// The network, named unlike every other one of this machine: CNI remembers its addresses by it.
+    pub(crate) network: String,
     /// Folders that containers read, beside the host's root file system.
     folders: Vec<PathBuf>,
-    /// Containers that are to be removed.
-    started: Mutex<Vec<String>>,
 }
 
 /// A running container.
@@ -41,41 +39,67 @@ impl Podman {
         let binary = PathBuf::from(rig::binary());
         let folders = [venv.folder().parent(), binary.parent()].into_iter().flatten().map(Path::to_owned).collect();
         let network = format!("taskcreds-{}", uuid::Uuid::new_v4().simple());
-        let podman = Self { netns_file: host.file(), folder, network, folders, started: Mutex::default() };
-        let said = |mut command: Command| {
-            let output = command.output().map_err(|error| format!("podman: {error}"))?;
-            let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-            if output.status.success() { Ok(out.into_owned()) } else { Err(format!("podman: {}", err.trim())) }
-        };
-        let mut create = podman.command(&["network", "create", "--disable-dns", "--subnet", subnet]);
-        create.arg(&podman.network);
-        said(create)?;
-        let mut run = podman.run(&podman.network, &[]);
-        run.args(["--rootfs", "/:O", "true"]);
-        said(run)?;
+        let podman = Self { folder, network, folders };
+        podman.write(host)?;
+        podman.said(["network", "create", "--disable-dns", "--subnet", subnet, &podman.network])?;
+        said(podman.run(&podman.network, &[]).args(["--rootfs", "/:O", "true"]))?;
         Ok(podman)
     }
 
-    /// `podman` in the namespace.
-    fn command(&self, arguments: &[&str]) -> Command {
-        let folder = self.folder.path();
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.netns_file)).arg("podman");
-        for (flag, name) in
-            [("--root", "root"), ("--runroot", "run"), ("--tmpdir", "tmp"), ("--network-config-dir", "networks")]
-        {
-            command.arg(flag).arg(folder.join(name));
+    /// Its settings, and the program that is podman with them.
+    fn write(&self, host: &Netns) -> Result<(), String> {
+        let installed = Command::new("sh").args(["-c", "command -v podman"]).output().unwrap();
+        let installed = String::from_utf8(installed.stdout).unwrap().trim().to_owned();
+        if installed.is_empty() {
+            return Err("there is no podman".to_owned());
         }
-        command.args(["--runtime", "runc", "--cgroup-manager", "cgroupfs", "--events-backend", "none"]);
-        command.args(["--log-level", "error"]).args(arguments);
+        let folder = self.folder.path().display();
+        // Without the limits the runtime may not raise RLIMIT_NOFILE, where it is lower than podman's own.
+        let settings = format!(
+            "[containers]\ndefault_ulimits = [\"nofile=4096:4096\", \"nproc=1000:1000\"]\nhttp_proxy = false\n\
+             [engine]\ninfra_image = \"{}\"\n",
+            Self::PAUSE
+        );
+        fs::write(self.folder.path().join("containers.conf"), settings).unwrap();
+        let script = format!(
+            "#!/bin/sh\nexport CONTAINERS_CONF={folder}/containers.conf\nexec nsenter --net={} {installed} --root {folder}/root \
+             --runroot {folder}/run --tmpdir {folder}/tmp --network-config-dir {folder}/networks --runtime runc \
+             --cgroup-manager cgroupfs --events-backend none --log-level error \"$@\"\n",
+            host.file()
+        );
+        fs::create_dir(self.folder.path().join("bin")).unwrap();
+        fs::write(self.program(), script).unwrap();
+        fs::set_permissions(self.program(), fs::Permissions::from_mode(0o755)).unwrap();
+        Ok(())
+    }
+
+    /// The image of the container that holds the namespace of a pod.
+    pub(crate) const PAUSE: &str = "localhost/pause:1";
+
+    /// podman, as a program of its own.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.folder.path().join("bin/podman")
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(self.program());
+        command.args(arguments);
         command
+    }
+
+    /// What it says when it succeeds.
+    pub(crate) fn said<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<String, String> {
+        said(&mut self.command(arguments))
+    }
+
+    /// What a container has written to its standard error.
+    pub(crate) fn log(&self, container: &str) -> String {
+        String::from_utf8(self.command(["logs", container]).output().unwrap().stderr).unwrap()
     }
 
     /// `podman run` up to the flags of the container's own.
     fn run(&self, network: &str, variables: &[(&str, String)]) -> Command {
-        // The limits: without, the runtime may not raise RLIMIT_NOFILE where it is lower than podman's own.
-        let mut run = self.command(&["run", "--rm", "--ulimit", "nofile=4096:4096", "--ulimit", "nproc=1000:1000"]);
-        run.args(["--http-proxy=false", "--network", network, "--env", "HOME=/tmp"]);
+        let mut run = self.command(["run", "--rm", "--network", network, "--env", "HOME=/tmp"]);
         for folder in &self.folders {
             run.arg("--volume").arg(format!("{0}:{0}:ro", folder.display()));
         }
@@ -88,12 +112,8 @@ impl Podman {
     /// A container with this address on the network, in which programs can be run.
     pub(crate) fn container(&self, address: &str, variables: &[(&str, String)]) -> Container<'_> {
         let mut run = self.run(&self.network, variables);
-        run.args(["--detach", "--ip", address, "--rootfs", "/:O", "sleep", "600"]);
-        let output = run.output().unwrap();
-        assert!(output.status.success(), "podman run: {}", String::from_utf8_lossy(&output.stderr));
-        let id = String::from_utf8(output.stdout).unwrap().trim().to_owned();
-        self.started.lock().unwrap().push(id.clone());
-        Container { podman: self, id }
+        let id = said(run.args(["--detach", "--ip", address, "--rootfs", "/:O", "sleep", "600"])).unwrap();
+        Container { podman: self, id: id.trim().to_owned() }
     }
 
     /// A command line that runs the binary in a container of this name with this capability and this folder; its arguments follow.
@@ -101,7 +121,6 @@ impl Podman {
         let mut run = self.run(&self.network, variables);
         run.args(["--name", name, "--cap-add", capability, "--volume"]).arg(format!("{0}:{0}:ro", folder.display()));
         run.args(["--rootfs", "/:O"]).arg(rig::binary());
-        self.started.lock().unwrap().push(name.to_owned());
         run
     }
 
@@ -110,12 +129,35 @@ impl Podman {
         let mut run = self.run(&format!("container:{name}"), variables);
         run.args(["--rootfs", "/:O"]).args(program).output().unwrap()
     }
+
+    /// An image with busybox alone, which does this.
+    pub(crate) fn busybox(&self, image: &str, script: &str) -> Result<(), String> {
+        let files = tempfile::tempdir().unwrap();
+        fs::copy("/bin/busybox", files.path().join("busybox")).map_err(|error| format!("/bin/busybox: {error}"))?;
+        let entrypoint = serde_json::json!(["/busybox", "sh", "-c", script]);
+        let archive = files.path().with_extension("tar");
+        said(Command::new("tar").arg("-cf").arg(&archive).arg("-C").args([files.path(), Path::new("busybox")]))?;
+        let change = format!("ENTRYPOINT {entrypoint}");
+        let made =
+            self.said([OsStr::new("import"), "--change".as_ref(), change.as_ref(), archive.as_ref(), image.as_ref()]);
+        fs::remove_file(archive).unwrap();
+        made.map(drop)
+    }
+}
+
+/// What a program says when it succeeds.
+pub(crate) fn said(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| format!("{}: {error}", command.get_program().display()))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(format!("{}: {}", command.get_program().display(), String::from_utf8_lossy(&output.stderr).trim()))
 }
 
 impl Container<'_> {
     /// Runs a program to its end in the container.
     pub(crate) fn run(&self, variables: &[(&str, &str)], program: &[impl AsRef<OsStr>]) -> Output {
-        let mut exec = self.podman.command(&["exec"]);
+        let mut exec = self.podman.command(["exec"]);
         for (name, value) in variables {
             exec.arg("--env").arg(format!("{name}={value}"));
         }
@@ -125,11 +167,12 @@ impl Container<'_> {
 
 impl Drop for Podman {
     fn drop(&mut self) {
-        for id in self.started.lock().unwrap().iter() {
-            let _ = self.command(&["rm", "--force", "--ignore", "--time", "0", id]).output();
+        // All that there are in the folder: no others.
+        let _ = self.said(["pod", "rm", "--force", "--all", "--time", "0"]);
+        let _ = self.said(["rm", "--force", "--all", "--time", "0"]);
+        // CNI's own notes of the addresses that it has given, to this network and to compose's.
+        for network in [self.network.clone(), format!("{}_default", self.network)] {
+            let _ = fs::remove_dir_all(Path::new("/var/lib/cni/networks").join(network));
         }
-        let _ = self.command(&["network", "rm", "--force", &self.network]).output();
-        // CNI's own note of the addresses that it has given.
-        let _ = std::fs::remove_dir_all(Path::new("/var/lib/cni/networks").join(&self.network));
     }
 }
