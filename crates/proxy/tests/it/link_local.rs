@@ -188,6 +188,21 @@ fn a_proxy_that_begins_while_another_one_ends_is_not_cut_off() {
 }
 
 #[test]
+fn what_is_under_way_at_the_end_is_answered_before_the_address_goes() {
+    let Some(shared) = skip::unless("the last answer", Shared::new(Netns::bare())) else { return };
+    let proxy = shared.serve().spawn();
+    proxy.says("listening on http://169.254.170.2:80");
+    let endpoint: SocketAddr = "169.254.170.2:80".parse().unwrap();
+    let mut open = shared.netns.enter(|| http::Connection::open(endpoint));
+    until("the connection is accepted", || shared.status() == "200");
+    proxy.signal(Signal::TERM);
+    until("it has stopped listening", || shared.status() == "000");
+    assert_eq!(open.send(http::request(endpoint, &shared.task.path(), None)).answer().status, 200);
+    assert_eq!(proxy.wait().code(), 0);
+    assert_eq!(shared.on_lo(), None);
+}
+
+#[test]
 fn a_socket_that_was_passed_keeps_its_address_for_the_next_process() {
     let Some(shared) = skip::unless("a passed socket", Shared::new(Netns::bare())) else { return };
     let passed = shared.netns.enter(|| {
