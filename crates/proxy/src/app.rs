@@ -50,7 +50,7 @@ impl Listeners {
         // First, so that the others may be on that address too.
         let is_passed = passed.iter().flatten().any(|(address, _)| *address == link_local::ENDPOINT);
         if link_local && is_passed {
-            link_local::add_for_good()?;
+            listeners.added = link_local::add()?;
         } else if link_local {
             let (listener, added) = link_local::listen()?;
             listeners.bound.push((link_local::ENDPOINT, listener));

@@ -49,17 +49,12 @@ pub(crate) fn listen() -> Result<(TcpListener, Option<Added>), Failure> {
     Ok((listener, add()?))
 }
 
-/// Adds the address for a listener that was passed. It stays when this process ends: so does the listener, for the next process.
+/// Adds the address, for a listener that was passed, unless it is there already. It stays when this process ends as long as somebody
+/// keeps that listener for the next one.
 ///
 /// # Errors
 /// As for [`listen`].
-pub(crate) fn add_for_good() -> Result<(), Failure> {
-    // Without its drop.
-    std::mem::forget(add()?);
-    Ok(())
-}
-
-fn add() -> Result<Option<Added>, Failure> {
+pub(crate) fn add() -> Result<Option<Added>, Failure> {
     if is_there() {
         tracing::info!("{LINK_LOCAL} was there before: it stays when this process ends");
         return Ok(None);
@@ -76,11 +71,14 @@ fn add() -> Result<Option<Added>, Failure> {
 
 impl Drop for Added {
     fn drop(&mut self) {
-        // A process that has begun to listen since this one stopped listening has found the address, and would be cut off. Nobody can begin
-        // to while this listener is there.
-        let Ok(listener) = bind_before(ENDPOINT) else {
-            tracing::info!("{LINK_LOCAL} stays on lo: another process listens there by now");
-            return;
+        // Who listens there would be cut off: a process that has begun to since this one has stopped, or one that begins with the socket that
+        // the service manager keeps. Nobody can begin to while this listener is there.
+        let listener = match bind_before(ENDPOINT) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::info!(%error, "{LINK_LOCAL} stays on lo: somebody listens there still");
+                return;
+            }
         };
         if let Err(error) = netlink::tell(RTM_DELADDR, 0, &address()) {
             tracing::warn!(%error, "{LINK_LOCAL} stays on lo");

@@ -27,6 +27,6 @@ pub(crate) fn listen() -> Result<(TcpListener, Option<Added>), Failure> {
 ///
 /// # Errors
 /// Always.
-pub(crate) fn add_for_good() -> Result<(), Failure> {
-    listen().map(drop)
+pub(crate) fn add() -> Result<Option<Added>, Failure> {
+    listen().map(|(_, added)| added)
 }

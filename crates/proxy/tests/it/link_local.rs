@@ -183,7 +183,7 @@ fn a_proxy_that_begins_while_another_one_ends_is_not_cut_off() {
     assert!(std::fs::exists(format!("/proc/{}", first.id())).unwrap());
     drop(open);
     let ended = first.wait();
-    assert!(ended.stderr.contains("another process listens there by now"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("somebody listens there still"), "{}", ended.stderr);
     assert_eq!(shared.status(), "200");
 }
 
@@ -203,19 +203,26 @@ fn what_is_under_way_at_the_end_is_answered_before_the_address_goes() {
 }
 
 #[test]
-fn a_socket_that_was_passed_keeps_its_address_for_the_next_process() {
+fn a_socket_that_is_kept_for_the_next_process_keeps_its_address() {
     let Some(shared) = skip::unless("a passed socket", Shared::new(Netns::bare())) else { return };
-    let passed = shared.netns.enter(|| {
+    let kept = shared.netns.enter(|| {
         // As systemd makes it with FreeBind=yes.
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.set_freebind_v4(true).unwrap();
+        socket.set_reuse_address(true).unwrap();
         socket.bind(&"169.254.170.2:80".parse::<SocketAddr>().unwrap().into()).unwrap();
         socket.listen(128).unwrap();
         OwnedFd::from(socket)
     });
-    let proxy = shared.serve().passing([("credentials".to_owned(), passed.try_clone().unwrap())]).spawn();
-    proxy.says("listening on http://169.254.170.2:80");
-    assert_eq!(shared.status(), "200");
-    assert_eq!(proxy.end().code(), 0);
+    let ends = |passed: OwnedFd| {
+        let proxy = shared.serve().passing([("credentials".to_owned(), passed)]).spawn();
+        proxy.says("listening on http://169.254.170.2:80");
+        assert_eq!(shared.status(), "200");
+        assert_eq!(proxy.end().code(), 0);
+    };
+    ends(kept.try_clone().unwrap());
     assert!(shared.on_lo().is_some());
+    shared.netns.ip("address del 169.254.170.2/32 dev lo").unwrap();
+    ends(kept);
+    assert_eq!(shared.on_lo(), None, "nobody keeps it");
 }
