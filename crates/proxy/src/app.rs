@@ -248,7 +248,8 @@ impl Proxy {
         if let Some((socket, api)) = self.admin {
             parts.spawn(socket.run(api, stop.clone()));
         }
-        let Self { endpoint, listeners: Listeners { bound, added }, operations, .. } = self;
+        // The address goes when this returns: after the last answer, which would not arrive without it.
+        let Self { endpoint, listeners: Listeners { bound, added: _added }, operations, .. } = self;
         if let Some((_, listener, operations)) = operations {
             parts.spawn(crate::http::run(listener, operations, Places::few(), stop.clone()));
         }
@@ -261,8 +262,6 @@ impl Proxy {
         parts.spawn(Arc::clone(&endpoint.sessions).run(stop));
         parts.close();
         parts.wait().await;
-        // After the last answer, which would not arrive without it.
-        drop(added);
         if let Some(audit) = endpoint.audit.clone() {
             // Off the runtime, which may have other tasks on this thread.
             let closed = tokio::task::spawn_blocking(move || audit.close()).await;
