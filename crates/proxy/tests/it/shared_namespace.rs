@@ -21,9 +21,10 @@ use crate::{secrets, skip};
 const PAGE: &str = include_str!("../../../../docs/network-shared.md");
 const PROXY: &str = "registry.example/taskcreds:0.1.0";
 const PROGRAM: &str = "registry.example/my-program:1";
-/// In the place of the user's program: asks until the proxy is there, and prints what it is answered.
-const ASK: &str =
-    "until /busybox wget -qO- http://169.254.170.2$AWS_CONTAINER_CREDENTIALS_RELATIVE_URI; do /busybox sleep 0.2; done";
+/// In the place of the user's program: asks until the proxy is there, and prints what it is answered. It does not end: a pod would start
+/// it again.
+const ASK: &str = "until /busybox wget -qO- http://169.254.170.2$AWS_CONTAINER_CREDENTIALS_RELATIVE_URI; do /busybox sleep 0.2; done; \
+                   exec /busybox sleep 600";
 
 /// The block of the page that is a file of this name.
 fn block(name: &str) -> String {
@@ -62,8 +63,12 @@ fn made() -> Result<(Machine, tempfile::TempDir), String> {
 /// Waits until the program of this container has been answered, and takes the session apart.
 fn is_the_task(podman: &Podman, container: &str) {
     let answer = || podman.said(["logs", container]).ok().and_then(|log| serde_json::from_str::<Value>(&log).ok());
-    until("the program has its credentials", || answer().is_some());
-    let session = answer().unwrap();
+    let mut session = None;
+    until("the program has its credentials", || {
+        session = answer();
+        session.is_some()
+    });
+    let session = session.unwrap();
     secrets::remember_session(&session);
     assert_eq!(session["RoleArn"], "arn:aws:iam::111122223333:role/web");
     let log = podman.log(&container.replace("my-program", "proxy"));
