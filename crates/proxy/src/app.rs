@@ -27,6 +27,7 @@ use crate::http::credentials::Endpoint;
 use crate::http::guard::AllowedHosts;
 use crate::http::operations::{Operations, Registrations};
 use crate::http::places::Places;
+use crate::link_local;
 use crate::metrics::Metrics;
 use crate::testbed::watched::Watched;
 use crate::testbed::{Refusal, Testbed};
@@ -34,31 +35,56 @@ use crate::testbed::{Refusal, Testbed};
 /// The flag that names the addresses of the credentials endpoint.
 const LISTEN: &str = "--listen";
 
-/// Bound sockets of the credentials endpoint.
-struct Listeners(Vec<(SocketAddr, TcpListener)>);
+/// Bound sockets of the credentials endpoint. They are closed before an address that was added for them goes.
+struct Listeners {
+    bound: Vec<(SocketAddr, TcpListener)>,
+    added: Option<link_local::Added>,
+}
 
 impl Listeners {
-    /// Binds these addresses; with none, 127.0.0.1 and, where the machine has it, ::1 on [`DEFAULT_PORT`].
-    fn bind(addresses: &[SocketAddr]) -> Result<Self, Failure> {
-        if addresses.is_empty() {
-            return Self::bind_loopback();
+    /// Binds these addresses, for which those that were passed are taken where there are any; and 169.254.170.2:80 beside them where it is
+    /// asked for.
+    fn open(
+        addresses: &[SocketAddr],
+        link_local: bool,
+        passed: Option<Vec<(SocketAddr, TcpListener)>>,
+    ) -> Result<Self, Failure> {
+        let mut listeners = Self { bound: Vec::new(), added: None };
+        // First, so that the others may be on that address too.
+        let is_passed = passed.iter().flatten().any(|(address, _)| *address == link_local::ENDPOINT);
+        if link_local && is_passed {
+            listeners.added = link_local::add()?;
+        } else if link_local {
+            let (listener, added) = link_local::listen()?;
+            listeners.bound.push((link_local::ENDPOINT, listener));
+            listeners.added = added;
         }
-        addresses.iter().map(|address| bind(*address, LISTEN)).collect::<Result<_, _>>().map(Self)
-    }
-
-    fn bind_loopback() -> Result<Self, Failure> {
-        let v4 = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)), LISTEN)?;
-        let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, DEFAULT_PORT));
-        match crate::http::bind(v6) {
-            Ok(listener) => Ok(Self(vec![v4, (v6, listener)])),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(cannot_bind(v6, LISTEN, &error)),
-            // No IPv6 on this machine, and nobody has asked for it.
-            Err(_) => Ok(Self(vec![v4])),
-        }
+        let others = match passed {
+            Some(passed) => passed,
+            None if addresses.is_empty() => bind_loopback()?,
+            None => {
+                let others = addresses.iter().filter(|address| !link_local || **address != link_local::ENDPOINT);
+                others.map(|address| bind(*address, LISTEN)).collect::<Result<_, _>>()?
+            }
+        };
+        listeners.bound.splice(0..0, others);
+        Ok(listeners)
     }
 
     fn addresses(&self) -> Vec<SocketAddr> {
-        self.0.iter().map(|(address, _)| *address).collect()
+        self.bound.iter().map(|(address, _)| *address).collect()
+    }
+}
+
+/// 127.0.0.1 and, where the machine has it, ::1 on [`DEFAULT_PORT`].
+fn bind_loopback() -> Result<Vec<(SocketAddr, TcpListener)>, Failure> {
+    let v4 = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)), LISTEN)?;
+    let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, DEFAULT_PORT));
+    match crate::http::bind(v6) {
+        Ok(listener) => Ok(vec![v4, (v6, listener)]),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(cannot_bind(v6, LISTEN, &error)),
+        // No IPv6 on this machine, and nobody has asked for it.
+        Err(_) => Ok(vec![v4]),
     }
 }
 
@@ -78,7 +104,7 @@ fn cannot_bind(address: SocketAddr, flag: &str, error: &io::Error) -> Failure {
         }
         io::ErrorKind::AddrInUse => "is taken by another program; stop it",
         io::ErrorKind::AddrNotAvailable => {
-            "is no address of this machine; add it to an interface first (ip address add)"
+            "is no address of this machine; add it to an interface first (ip address add; for 169.254.170.2 --link-local does it)"
         }
         io::ErrorKind::PermissionDenied => {
             "may not be bound by this user; ports below 1024 need CAP_NET_BIND_SERVICE (setcap, or AmbientCapabilities= in a unit)"
@@ -121,11 +147,8 @@ impl Proxy {
                 .register(Registration::configured(task))
                 .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
         }
-        let listeners = match passed.take_endpoint()? {
-            Some(listeners) => Listeners(listeners),
-            None => Listeners::bind(&config.listen)?,
-        };
-        for (address, listener) in &listeners.0 {
+        let listeners = Listeners::open(&config.listen, config.link_local, passed.take_endpoint()?)?;
+        for (address, listener) in &listeners.bound {
             crate::http::limit_hops(listener, config.hop_limit)
                 .map_err(|error| Failure::software(&format!("cannot limit the hops of {address}"), error))?;
         }
@@ -271,7 +294,8 @@ impl Proxy {
         if let Some((socket, api)) = self.admin {
             parts.spawn(socket.run(api, stop.clone()));
         }
-        let Self { endpoint, listeners, operations, testbed, control, .. } = self;
+        // The address goes when this returns: after the last answer, which would not arrive without it.
+        let Self { endpoint, listeners: Listeners { bound, added: _added }, operations, testbed, control, .. } = self;
         if let Some((_, listener, operations)) = operations {
             parts.spawn(crate::http::run(listener, operations, Places::few(), stop.clone()));
         }
@@ -280,7 +304,7 @@ impl Proxy {
             let control = Control { testbed, hosts, stop: stop.clone() };
             parts.spawn(crate::http::run(listener, Arc::new(control), Places::few(), stop.clone()));
         }
-        for (_, listener) in listeners.0 {
+        for (_, listener) in bound {
             let (endpoint, places) = (Arc::clone(&endpoint), Arc::clone(&places));
             match &testbed {
                 None => parts.spawn(crate::http::run(listener, endpoint, places, stop.clone())),

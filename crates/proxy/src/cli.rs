@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use clap::builder::FalseyValueParser;
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use taskcreds_core::RoleArn;
 
 pub use self::policy::{
@@ -96,6 +96,10 @@ pub struct Listen {
     /// ADDRESS:PORT to listen on; port 0 lets the system choose. [default: port 51679 of loopback, IPv4 and IPv6]
     #[arg(long, env = "TASKCREDS_LISTEN", value_delimiter = ',', value_name = "ADDR:PORT", value_parser = listen_address)]
     pub listen: Vec<SocketAddr>,
+    /// Add 169.254.170.2 to lo and listen on its port 80 too: for containers that share this network namespace (compose, Kubernetes).
+    /// Needs CAP_NET_ADMIN, unless the address is there. Linux only.
+    #[arg(long, env = "TASKCREDS_LINK_LOCAL", value_parser = FalseyValueParser::new())]
+    pub link_local: bool,
 }
 
 /// `taskcreds serve`
@@ -351,7 +355,7 @@ pub struct TaskRotate {
 #[cfg(unix)]
 #[derive(Debug, Args)]
 #[command(
-    group = ArgGroup::new("fields").multiple(true),
+    group = clap::ArgGroup::new("fields").multiple(true),
     after_help = "Example:\n  taskcreds task add --task-arn arn:aws:ecs:us-west-2:111122223333:task/prod/0123456789abcdef \\\n    \
                         --role-arn arn:aws:iam::111122223333:role/web"
 )]

@@ -19,7 +19,10 @@ pub mod handover;
 pub mod hardening;
 pub mod http;
 pub mod launch;
+#[cfg_attr(not(target_os = "linux"), path = "link_local_elsewhere.rs")]
+mod link_local;
 pub mod metrics;
+mod netlink;
 #[cfg(target_os = "linux")]
 pub mod network;
 pub mod stamp;

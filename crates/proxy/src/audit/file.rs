@@ -68,6 +68,7 @@ impl RotatedFile {
 /// The folder that the file is in, if only that is missing.
 fn make_folder(path: &Path) -> io::Result<()> {
     let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "there is no mode to set"))]
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);

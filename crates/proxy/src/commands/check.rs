@@ -40,6 +40,9 @@ fn show(config: &Config) {
         addresses => addresses.iter().map(ToString::to_string).collect(),
     };
     say(format!("listen = [{}]", list(listen)));
+    if config.link_local {
+        say("link_local = true");
+    }
     say(format!("allowed_hosts = [{}]", list(config.allowed_hosts.clone())));
     say(format!("sts = {{ calls_per_second = {}, burst = {} }}", config.budget.per_second, config.budget.burst));
     say(format!("max_tasks = {}", config.max_tasks));

@@ -43,6 +43,7 @@ pub(super) async fn run(
     if !flags.listen.listen.is_empty() {
         config.listen = flags.listen.listen;
     }
+    config.link_local |= flags.listen.link_local;
     config.operations_listen = flags.operations_listen.or(config.operations_listen);
     if let Some(socket) = flags.admin_socket {
         let admin = config.admin.take().unwrap_or_else(|| Admin::at(PathBuf::new()));
@@ -139,6 +140,7 @@ impl Fixed {
         // Taken apart, so that a new field is not forgotten here.
         let Config {
             listen,
+            link_local,
             operations_listen,
             hop_limit,
             refuse_misrouted,
@@ -158,6 +160,7 @@ impl Fixed {
         } = config;
         Self(vec![
             ("listen", format!("{listen:?}")),
+            ("link_local", link_local.to_string()),
             ("operations_listen", format!("{operations_listen:?}")),
             ("hop_limit", hop_limit.to_string()),
             ("refuse_misrouted", refuse_misrouted.to_string()),

@@ -42,6 +42,8 @@ const MOST_TASKS: u32 = 100_000;
 pub struct Config {
     /// Where the credentials endpoint listens. Empty: 127.0.0.1 and, where the machine has it, ::1 on [`DEFAULT_PORT`].
     pub listen: Vec<SocketAddr>,
+    /// Whether 169.254.170.2 is added to `lo` and its port 80 listened on, beside `listen`: for a network namespace that containers share.
+    pub link_local: bool,
     /// Where `/healthz`, `/readyz` and `/metrics` are; nowhere by default.
     pub operations_listen: Option<SocketAddr>,
     /// How many hops answers go: 1 for this machine and its neighbours, one more for each router between.
@@ -91,6 +93,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
+            link_local: false,
             operations_listen: None,
             hop_limit: 1,
             refuse_misrouted: true,
@@ -151,6 +154,7 @@ impl Config {
         let mut config = Self::default();
         if let Some(mut root) = section::parse(text, faults) {
             config.listen = root.parsed_strings("listen", faults, listen_address);
+            config.link_local = root.boolean("link_local", faults).unwrap_or(false);
             config.operations_listen = root
                 .string("operations_listen", faults)
                 .and_then(|address| address.parse(faults, |text| loopback_address(&text)));

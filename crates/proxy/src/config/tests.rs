@@ -56,6 +56,14 @@ fn every_fault_is_told_at_once_with_its_line_column_and_path() {
 }
 
 #[test]
+fn the_link_local_address_is_asked_for_by_true_alone() {
+    assert!(
+        !parsed("").link_local && !parsed("link_local = false").link_local && parsed("link_local = true").link_local
+    );
+    assert!(faults("link_local = \"yes\"")[0].contains("link_local: must be true or false"));
+}
+
+#[test]
 fn no_fault_shows_a_secret() {
     let secret = "s3cret value";
     let text = task(&format!("credentials_id = \"{secret}\"\ntoken = \"{secret}\"\nprevious_token = \"{secret}\""));

@@ -12,6 +12,7 @@ use crate::failure::{Exit, Failure};
 
 /// Nothing is passed.
 #[derive(Debug, Default)]
+#[expect(clippy::manual_non_exhaustive, reason = "it has the fields of the one that is passed something")]
 pub struct Inherited {
     /// Sockets that listen already.
     pub sockets: Sockets,

@@ -158,6 +158,21 @@ pub(crate) fn dated(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>
 /// # Errors
 /// The system's: the address is taken, not this machine's, or its port is privileged.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::from_std(listen(socket(address)?, address)?)
+}
+
+/// The same for an IPv4 address that this machine may not have yet.
+///
+/// # Errors
+/// The system's: the port is taken, or privileged.
+#[cfg(target_os = "linux")]
+pub(crate) fn bind_before(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = socket(address)?;
+    socket.set_freebind_v4(true)?;
+    listen(socket, address)
+}
+
+fn socket(address: SocketAddr) -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(
         socket2::Domain::for_address(address),
         socket2::Type::STREAM,
@@ -171,9 +186,13 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     // Inherited by every accepted connection.
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn listen(socket: socket2::Socket, address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 /// Has answers go over this many routers at most, less one: with 1 this machine and its neighbours get them, and nobody behind a router.

@@ -6,13 +6,12 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
+use crate::netlink::{ask, attribute};
 
 /// Kinds of interface whose one other end is all that can send by them.
 const PAIRS: [&[u8]; 2] = [b"veth", b"netkit"];
 
-// linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/net_namespace.h.
-const HEAD: usize = 16;
+// linux/rtnetlink.h, linux/if_link.h, linux/net_namespace.h.
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
 const RTM_NEWNSID: u16 = 88;
@@ -54,42 +53,4 @@ pub(super) fn is_behind(interface: u32, network_namespace: &Path) -> io::Result<
     let named = attribute(reply.get(RTGENMSG..).unwrap_or_default(), NETNSA_NSID);
     // -1 has no number here: no interface of this namespace leads there.
     Ok(named.is_some_and(|named| named == there && named != (-1_i32).to_ne_bytes()))
-}
-
-/// One question, one answer: what stands behind the answer's head.
-fn ask(question: u16, answer: u16, body: &[u8]) -> io::Result<Vec<u8>> {
-    const NLM_F_REQUEST: u16 = 1;
-    let route = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-    let length = u32::try_from(HEAD + body.len()).map_err(io::Error::other)?;
-    let mut message = length.to_ne_bytes().to_vec();
-    message.extend(question.to_ne_bytes());
-    message.extend(NLM_F_REQUEST.to_ne_bytes());
-    message.extend([0; 8]);
-    message.extend(body);
-    send(&route, &message, SendFlags::empty())?;
-    let mut reply = vec![0; 32 * 1024];
-    // The kernel has answered when `send` returns.
-    let (length, _) = recv(&route, &mut reply, RecvFlags::DONTWAIT)?;
-    reply.truncate(length);
-    let kind = reply.get(4..6).and_then(|kind| kind.try_into().ok()).map(u16::from_ne_bytes);
-    if kind != Some(answer) {
-        return Err(io::Error::from(io::ErrorKind::NotFound));
-    }
-    Ok(reply.split_off(HEAD.min(length)))
-}
-
-/// The content of the first attribute of a type (struct rtattr: rtnetlink(7)).
-fn attribute(mut attributes: &[u8], of_type: u16) -> Option<&[u8]> {
-    /// The two highest bits say how the content is made (linux/netlink.h: NLA_TYPE_MASK).
-    const TYPE: u16 = 0x3fff;
-    loop {
-        let (length, rest) = attributes.split_first_chunk::<2>()?;
-        let (kind, rest) = rest.split_first_chunk::<2>()?;
-        let length = usize::from(u16::from_ne_bytes(*length));
-        let content = rest.get(..length.checked_sub(4)?)?;
-        if u16::from_ne_bytes(*kind) & TYPE == of_type {
-            return Some(content);
-        }
-        attributes = attributes.get(length.next_multiple_of(4)..)?;
-    }
 }

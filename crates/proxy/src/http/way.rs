@@ -23,7 +23,7 @@ const IPV6_2292PKTOPTIONS: i32 = 6;
 const SO_NETNS_COOKIE: i32 = 71;
 
 /// The loopback device, in every network namespace.
-pub(super) const LOOPBACK: u32 = 1;
+pub(crate) const LOOPBACK: u32 = 1;
 
 /// The way that one connection came.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +77,7 @@ fn index_of(interface: &str) -> io::Result<u32> {
 }
 
 /// Whether an address is this machine's: what is sent to it has it as its source, too. Sends nothing.
-fn is_own(address: SocketAddr) -> io::Result<bool> {
+pub(crate) fn is_own(address: SocketAddr) -> io::Result<bool> {
     let unspecified = match address {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),

@@ -1,4 +1,4 @@
-//! A network namespace of a test's own: loopback up, and 169.254.170.2 on it, as a host that runs tasks has it.
+//! A network namespace of a test's own: loopback up, and 169.254.170.2 on it, as a host that runs tasks has it, or not yet.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -22,7 +22,7 @@ impl Netns {
         Ok(netns)
     }
 
-    /// One without that address.
+    /// Makes one without 169.254.170.2.
     pub(crate) fn bare() -> Result<Self, String> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("taskcreds-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));

@@ -10,6 +10,7 @@ use aws_sdk_sts::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_sts::types::Credentials as Session;
 use taskcreds_sts_emulator::{AccessKey, Call, Emulator, Options, Roles};
 
+use crate::netns::Netns;
 use crate::rig::runtime;
 use crate::secrets::{self, Kind};
 use crate::tasks::ACCOUNT;
@@ -32,8 +33,20 @@ impl Sts {
         Self::with(Roles::Any)
     }
 
+    /// One at this address of a namespace.
+    pub(crate) fn inside(netns: &Netns, address: &str) -> Self {
+        let listener = netns.enter(|| std::net::TcpListener::bind((address, 0)).unwrap());
+        listener.set_nonblocking(true).unwrap();
+        let _runtime = runtime().enter();
+        Self::on(Roles::Any, tokio::net::TcpListener::from_std(listener).unwrap())
+    }
+
     /// One with these roles.
     pub(crate) fn with(roles: Roles) -> Self {
+        Self::on(roles, runtime().block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap())
+    }
+
+    fn on(roles: Roles, listener: tokio::net::TcpListener) -> Self {
         let fast = Arc::new(AtomicI64::new(0));
         let by = Arc::clone(&fast);
         let clock = move || match by.load(Ordering::SeqCst) {
@@ -43,7 +56,6 @@ impl Sts {
         let emulator = Emulator::new(Options { roles, clock: Arc::new(clock), ..Options::default() });
         let key = emulator.add_caller(&format!("arn:aws:iam::{ACCOUNT}:user/proxy")).unwrap();
         secrets::remember(Kind::BaseSecret, &key.secret_access_key);
-        let listener = runtime().block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let running = runtime().spawn(emulator.clone().run(listener, std::future::pending()));
         Self { emulator, key, endpoint, fast, running }

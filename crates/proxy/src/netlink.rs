@@ -1,0 +1,71 @@
+//! rtnetlink(7), as `ip` speaks it: one message to the kernel, one answer. What is asked about and changed is in the network namespace of
+//! the thread.
+
+use std::io;
+
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
+
+// linux/netlink.h.
+const HEAD: usize = 16;
+const NLMSG_ERROR: u16 = 2;
+const NLM_F_REQUEST: u16 = 0x1;
+const NLM_F_ACK: u16 = 0x4;
+/// What is there already is a fault (NLM_F_CREATE and NLM_F_EXCL).
+pub(crate) const NEW: u16 = 0x400 | 0x200;
+
+/// One question, one answer: what stands behind the answer's head. Needs no privilege.
+///
+/// # Errors
+/// The system's; the kernel has no such answer.
+pub(crate) fn ask(question: u16, answer: u16, body: &[u8]) -> io::Result<Vec<u8>> {
+    let (kind, content) = exchange(question, NLM_F_REQUEST, body)?;
+    if kind == answer { Ok(content) } else { Err(io::Error::from(io::ErrorKind::NotFound)) }
+}
+
+/// Has the kernel do something. Needs CAP_NET_ADMIN in the user namespace that the network namespace belongs to.
+///
+/// # Errors
+/// The system's, by its number: EPERM without the capability, EEXIST with [`NEW`] for what is there.
+pub(crate) fn tell(command: u16, flags: u16, body: &[u8]) -> io::Result<()> {
+    let (kind, content) = exchange(command, NLM_F_REQUEST | NLM_F_ACK | flags, body)?;
+    match (kind, content.first_chunk::<4>().copied().map(i32::from_ne_bytes)) {
+        (NLMSG_ERROR, Some(0)) => Ok(()),
+        (NLMSG_ERROR, Some(number)) => Err(io::Error::from_raw_os_error(number.saturating_neg())),
+        _ => Err(io::Error::other("the kernel gives another answer than expected")),
+    }
+}
+
+/// The type of the answer, and what stands behind its head.
+fn exchange(message: u16, flags: u16, body: &[u8]) -> io::Result<(u16, Vec<u8>)> {
+    let route = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+    let length = u32::try_from(HEAD + body.len()).map_err(io::Error::other)?;
+    let mut bytes = length.to_ne_bytes().to_vec();
+    bytes.extend(message.to_ne_bytes());
+    bytes.extend(flags.to_ne_bytes());
+    bytes.extend([0; 8]);
+    bytes.extend(body);
+    send(&route, &bytes, SendFlags::empty())?;
+    let mut reply = vec![0; 32 * 1024];
+    // The kernel has answered when `send` returns.
+    let (length, _) = recv(&route, &mut reply, RecvFlags::DONTWAIT)?;
+    reply.truncate(length);
+    let kind = reply.get(4..6).and_then(|kind| kind.try_into().ok()).map(u16::from_ne_bytes);
+    let kind = kind.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+    Ok((kind, reply.split_off(HEAD.min(length))))
+}
+
+/// The content of the first attribute of a type (struct rtattr: rtnetlink(7)).
+pub(crate) fn attribute(mut attributes: &[u8], of_type: u16) -> Option<&[u8]> {
+    /// The two highest bits say how the content is made (linux/netlink.h: NLA_TYPE_MASK).
+    const TYPE: u16 = 0x3fff;
+    loop {
+        let (length, rest) = attributes.split_first_chunk::<2>()?;
+        let (kind, rest) = rest.split_first_chunk::<2>()?;
+        let length = usize::from(u16::from_ne_bytes(*length));
+        let content = rest.get(..length.checked_sub(4)?)?;
+        if u16::from_ne_bytes(*kind) & TYPE == of_type {
+            return Some(content);
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
+    }
+}
