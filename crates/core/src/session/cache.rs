@@ -65,6 +65,26 @@ const RECOVER_EVERY: Duration = Duration::from_secs(30);
 /// would be seen as late.
 const PROBE_AFTER: Duration = Duration::from_secs(1);
 
+/// What one sweep sees of a region in trouble.
+#[derive(Default)]
+struct Troubled {
+    has_cells: bool,
+    is_due: bool,
+    /// The session that would be tried next, and when.
+    next: Option<(SystemTime, Arc<Entry>)>,
+}
+
+impl Troubled {
+    fn note(&mut self, now: SystemTime, is_due: bool, entry: &Arc<Entry>) {
+        self.has_cells = true;
+        self.is_due |= is_due;
+        let until = if self.is_due { None } else { entry.cell().silent_until(now) };
+        if let Some(until) = until.filter(|until| self.next.as_ref().is_none_or(|(next, _)| until < next)) {
+            self.next = Some((until, Arc::clone(entry)));
+        }
+    }
+}
+
 struct Entry {
     task: Arc<Task>,
     cell: Mutex<SessionCell>,
@@ -270,15 +290,23 @@ impl SessionCache {
     pub fn sweep(self: &Arc<Self>) {
         let now = self.clock.now();
         let mut due = Vec::new();
+        let mut troubled: HashMap<Region, Troubled> =
+            self.trouble().keys().map(|region| (region.clone(), Troubled::default())).collect();
         for (lease, entry) in &self.cells {
             if !entry.task.lease.stands() {
                 self.cells.invalidate(&*lease);
                 continue;
             }
             let since = entry.cell().due(now, &self.freshness);
+            if let Some(region) = troubled.get_mut(entry.task.spec().effective_region()) {
+                region.note(now, since.is_some(), &entry);
+            }
             due.extend(since.map(|since| (since, entry)));
         }
-        self.probe(now, &mut due);
+        due.extend(self.probe(troubled).into_iter().map(|entry| {
+            entry.cell().retry_now(now);
+            (now, entry)
+        }));
         due.sort_by_key(|(since, _)| *since);
         for (_, entry) in due {
             let Some(room) = self.budget.try_start() else { return };
@@ -290,26 +318,29 @@ impl SessionCache {
         }
     }
 
-    /// Makes one session due of each region that fails and of which none is, if none was tried for a while: the one that would be next.
-    fn probe(&self, now: SystemTime, due: &mut Vec<(SystemTime, Arc<Entry>)>) {
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_quiet = |it: &Trouble| it.failing && it.tried_at.is_some_and(|at| at.elapsed() >= PROBE_AFTER);
-        for (region, trouble) in trouble.iter_mut().filter(|(_, it)| is_quiet(it)) {
-            let is_of_region = |entry: &Arc<Entry>| entry.task.spec().effective_region() == region;
-            if due.iter().any(|(_, entry)| is_of_region(entry)) {
+    /// One session of each region that fails and of which none is due, if none was tried for a while: the one that would be next. A region
+    /// without sessions is forgotten.
+    fn probe(&self, troubled: HashMap<Region, Troubled>) -> Vec<Arc<Entry>> {
+        let mut trouble = self.trouble();
+        let mut probes = Vec::new();
+        for (region, troubled) in troubled {
+            if !troubled.has_cells {
+                trouble.remove(&region);
                 continue;
             }
-            trouble.tried_at = Some(Instant::now());
-            let of_region = self.cells.iter().map(|(_, entry)| entry).filter(is_of_region);
-            let next = of_region.filter_map(|entry| {
-                let until = entry.cell().silent_until(now)?;
-                Some((until, entry))
-            });
-            if let Some((_, entry)) = next.min_by_key(|(until, _)| *until) {
-                entry.cell().retry_now(now);
-                due.push((now, entry));
+            let Some(known) = trouble.get_mut(&region) else { continue };
+            let is_quiet = known.failing && known.tried_at.is_some_and(|at| at.elapsed() >= PROBE_AFTER);
+            if is_quiet && !troubled.is_due {
+                known.tried_at = Some(Instant::now());
+                probes.extend(troubled.next.map(|(_, entry)| entry));
             }
         }
+        probes
+    }
+
+    // Every change of it is made whole under the lock.
+    fn trouble(&self) -> MutexGuard<'_, HashMap<Region, Trouble>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The only caller of STS. A load is a task of its own, so a client that hangs up cancels nothing; it ends with its lease.
@@ -341,7 +372,7 @@ impl SessionCache {
     /// of that region tried again at once instead of after its own pause.
     fn learn(&self, task: &Task, settled: &Settled, asked_at: Option<Instant>) {
         let region = task.spec().effective_region();
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut trouble = self.trouble();
         match settled {
             Settled::Failed { error, .. } => {
                 if error.kind == FailureKind::Throttled {

@@ -441,6 +441,22 @@ async fn the_return_of_sts_is_seen_within_5_seconds_even_by_one_session_alone() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_region_without_sessions_is_forgotten_however_it_has_failed() {
+    let rig = Rig::new(|spec, number, clock| (Duration::ZERO, down(spec, number, clock).1));
+    let task = rig.task("web");
+    let _ = rig.cache.get(&task).await;
+    rig.cache.sweep();
+    assert_eq!(rig.cache.trouble().len(), 1);
+    rig.registry.revoke(task.id()).unwrap();
+    // The first sweep lets the cell go, the second one finds none.
+    for _ in 0..2 {
+        rig.cache.sweep();
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!(rig.cache.trouble().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_throttled_role_slows_the_whole_node() {
     let rig = Rig::new(|spec, number, clock| match number {
         1 => (Duration::ZERO, Err(AssumeRoleError::new(FailureKind::Throttled, "Rate exceeded", "wait"))),

@@ -6,6 +6,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
+
 use crate::netlink::{ask, attribute};
 
 /// Kinds of interface whose one other end is all that can send by them.
@@ -24,12 +26,25 @@ const RTGENMSG: usize = 4;
 const NETNSA_NSID: u16 = 1;
 const NETNSA_FD: u16 = 3;
 
+/// Opens the file of a namespace, and no other one: a pipe would be waited for, and a device does things when it is opened.
+fn open(path: &Path) -> io::Result<File> {
+    /// linux/magic.h.
+    const NSFS_MAGIC: u32 = 0x6e73_6673;
+    let looked_at = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    if u32::try_from(rustix::fs::fstatfs(&looked_at)?.f_type).ok() != Some(NSFS_MAGIC) {
+        return Err(io::Error::other("no file of a namespace"));
+    }
+    let again = format!("/proc/self/fd/{}", looked_at.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(again, flags, Mode::empty())?.into())
+}
+
 /// Whether what comes in by this interface of the process's own namespace comes from the namespace of this file.
 ///
 /// # Errors
 /// The system's: there is no such file, or no such interface any more.
 pub(super) fn is_behind(interface: u32, network_namespace: &Path) -> io::Result<bool> {
-    let file = File::open(network_namespace)?;
+    let file = open(network_namespace)?;
     let identity = |about: fs::Metadata| (about.dev(), about.ino());
     let is_own = identity(file.metadata()?) == identity(fs::metadata("/proc/self/ns/net")?);
     if interface == super::way::LOOPBACK {

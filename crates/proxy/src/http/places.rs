@@ -2,6 +2,8 @@
 //!
 //! The oldest connection that is not being answered, or does not take its answer, gives way to the new one: it is a client that is slow,
 //! silent or resting, and whoever comes now has a request. So slow clients cannot keep honest ones out, not even from the same address.
+//! Where all are being answered, one that waits for its session gives way: those who ask for one that does not come would keep out those
+//! whose session is in memory.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
@@ -98,9 +100,13 @@ impl Places {
         if own >= self.most_of_one {
             taken.evict(source)?;
         } else if taken.count >= self.most {
-            // Whoever has most gives way first.
-            let greediest = taken.of.iter().max_by_key(|(_, of)| of.len()).map(|(source, _)| *source)?;
-            taken.evict(greediest)?;
+            // Whoever has most gives way first, and has the oldest connection of those with as many.
+            let rank = |of: &BTreeMap<u64, Holder>| (of.len(), std::cmp::Reverse(of.keys().next().copied()));
+            let greediest = taken.of.iter().max_by_key(|(_, of)| rank(of)).map(|(source, _)| *source)?;
+            if taken.evict(greediest).is_none() {
+                let others: Vec<_> = taken.of.keys().copied().filter(|source| *source != greediest).collect();
+                others.into_iter().find_map(|source| taken.evict(source))?;
+            }
         }
         let (number, end, gives_way) = (taken.next, stop.child_token(), Arc::<AtomicBool>::default());
         taken.next += 1;
@@ -132,7 +138,8 @@ impl Taken {
     /// Has the oldest connection of a source on which nothing goes on give way.
     fn evict(&mut self, source: IpAddr) -> Option<()> {
         let of = self.of.get(&source)?;
-        let number = *of.iter().find(|(_, holder)| !holder.answering.goes_on())?.0;
+        let rests = of.iter().find(|(_, holder)| !holder.answering.goes_on());
+        let number = *rests.or_else(|| of.iter().find(|(_, holder)| holder.answering.waits()))?.0;
         let holder = self.remove(source, number)?;
         self.leaving += 1;
         holder.gives_way.store(true, Ordering::Relaxed);
@@ -213,6 +220,21 @@ mod tests {
         let gone: Vec<_> = held.iter().map(|(place, _)| place.gives_way()).collect();
         assert!(next.is_some());
         assert_eq!(gone, [false, true, false]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_all_are_being_answered_one_that_waits_for_its_session_gives_way_whosever_it_is() {
+        let places = Places::new(5, 4);
+        let waiting: Vec<_> = (0..4).map(|_| take(&places, "10.0.0.1").unwrap()).collect();
+        let resting = take(&places, "10.0.0.2").unwrap();
+        waiting.iter().for_each(|(_, answering)| answering.begin());
+        assert!(take(&places, "10.0.0.1").is_none(), "all are being answered, and none for long");
+        let other = take(&places, "10.0.0.3").unwrap();
+        assert!(resting.0.gives_way(), "not the greediest one's, who has none to give");
+        tokio::time::advance(std::time::Duration::from_millis(150)).await;
+        let next = take(&places, "10.0.0.1").unwrap();
+        assert!(waiting[0].0.gives_way() && !waiting[1].0.gives_way() && !other.0.gives_way());
+        drop(next);
     }
 
     #[tokio::test]

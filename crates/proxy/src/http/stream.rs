@@ -7,8 +7,8 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -34,11 +34,22 @@ const READ: usize = 4096;
 pub(crate) struct Answering {
     now: AtomicBool,
     stalled: AtomicBool,
+    /// When it began, in milliseconds since the first one of this process.
+    since: AtomicU64,
+}
+
+/// Whoever is answered for longer waits for a first session, or for the disk of the audit log: an answer from memory takes microseconds.
+const WAITS: u64 = 100;
+
+fn milliseconds() -> u64 {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(FIRST.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Answering {
     /// A request has come.
     pub(crate) fn begin(&self) {
+        self.since.store(milliseconds(), Ordering::Relaxed);
         self.now.store(true, Ordering::Relaxed);
     }
 
@@ -50,6 +61,11 @@ impl Answering {
     /// Whether a request is being answered whose client takes what it is given: who does not is as slow as who sends half a head.
     pub(super) fn goes_on(&self) -> bool {
         self.is_now() && !self.stalled.load(Ordering::Relaxed)
+    }
+
+    /// Whether the answer is waited for and not just made.
+    pub(super) fn waits(&self) -> bool {
+        self.is_now() && milliseconds().saturating_sub(self.since.load(Ordering::Relaxed)) >= WAITS
     }
 
     /// The client does not take what it is given, for now.

@@ -5,15 +5,15 @@
 //! a veth is in is for rtnetlink(7) to say.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 
-use rustix::net::netdevice::name_to_index;
+use rustix::net::netdevice::index_to_name;
 use taskcreds_core::Way;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::netns;
-use crate::sys;
+use crate::{netlink, sys};
 
 /// getsockopt of IP level: what was noted with the connection, as control messages. Not in libc: linux/in.h.
 const IP_PKTOPTIONS: i32 = 9;
@@ -61,7 +61,7 @@ impl Way for Told {
     fn is_by(&self, interface: &str) -> bool {
         match self.interface() {
             Some(LOOPBACK) => interface == "lo",
-            Some(index) => index_of(interface).is_ok_and(|of_that_name| of_that_name == index),
+            Some(index) => name_of(index).is_ok_and(|name| name == interface),
             None => false,
         }
     }
@@ -72,19 +72,42 @@ impl Way for Told {
     }
 }
 
-fn index_of(interface: &str) -> io::Result<u32> {
-    Ok(name_to_index(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?, interface)?)
+/// Not the other way round: asked for the number of a name that no interface has, the kernel looks for a module of that name.
+fn name_of(index: u32) -> io::Result<String> {
+    Ok(index_to_name(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?, index)?)
 }
 
-/// Whether an address is this machine's: what is sent to it has it as its source, too. Sends nothing.
+/// Whether an address is this machine's, by the kernel's own routes: all of 127.0.0.0/8, and an interface's second address too, which is
+/// not the source that the kernel would choose. Sends nothing.
+///
+/// # Errors
+/// The system's: there is no route to the address.
 pub(crate) fn is_own(address: SocketAddr) -> io::Result<bool> {
-    let unspecified = match address {
-        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    // linux/rtnetlink.h.
+    const RTM_NEWROUTE: u16 = 24;
+    const RTM_GETROUTE: u16 = 26;
+    const RTMSG: usize = 12;
+    const TYPE: usize = 7;
+    const RTN_LOCAL: u8 = 2;
+    const RTA_DST: u16 = 1;
+    const RTA_OIF: u16 = 4;
+    let (family, bits, bytes, device) = match (address.ip().to_canonical(), address) {
+        (IpAddr::V4(ip), _) => (libc::AF_INET, 32, ip.octets().to_vec(), 0),
+        (IpAddr::V6(ip), SocketAddr::V6(whole)) => (libc::AF_INET6, 128, ip.octets().to_vec(), whole.scope_id()),
+        (IpAddr::V6(ip), SocketAddr::V4(_)) => (libc::AF_INET6, 128, ip.octets().to_vec(), 0),
     };
-    let socket = UdpSocket::bind((unspecified, 0))?;
-    socket.connect(address)?;
-    Ok(socket.local_addr()?.ip() == address.ip())
+    let mut request = vec![0; RTMSG];
+    request.splice(0..2, [u8::try_from(family).map_err(io::Error::other)?, bits]);
+    request.extend(u16::try_from(bytes.len() + 4).map_err(io::Error::other)?.to_ne_bytes());
+    request.extend(RTA_DST.to_ne_bytes());
+    request.extend(bytes);
+    if device != 0 {
+        request.extend(8_u16.to_ne_bytes());
+        request.extend(RTA_OIF.to_ne_bytes());
+        request.extend(device.to_ne_bytes());
+    }
+    let reply = netlink::ask(RTM_GETROUTE, RTM_NEWROUTE, &request)?;
+    Ok(reply.get(TYPE) == Some(&RTN_LOCAL))
 }
 
 /// Whether a listener is in the network namespace of this process. Linux tells it since 5.14.

@@ -82,6 +82,53 @@ fn a_task_is_answered_by_its_interface_or_to_its_namespace_alone_over_ipv4_and_i
     }
 }
 
+/// The addresses of this machine that are not the source that the kernel would choose for itself.
+#[test]
+fn a_program_of_the_host_is_no_container_whichever_address_of_the_host_it_asks_from() {
+    let Some(made) = skip::unless("interfaces and namespaces as sources", two_containers()) else { return };
+    let ([host, one, _two], [by_one, _]) = made;
+    host.ip(&format!("address add 10.81.1.9/24 dev {by_one}")).unwrap();
+    host.ip(&format!("address add fd81:1::9/64 dev {by_one} nodad")).unwrap();
+    let sources = [format!("interface:{by_one}"), format!("netns:{}", one.file())];
+    let tasks: Vec<_> =
+        ["a", "b"].iter().zip(&sources).map(|(name, source)| bound_to(name, slice::from_ref(source))).collect();
+    let _proxy = serve(&host, &["10.81.1.1:51679", "[fd81:1::1]:51679"], &tasks);
+    let table = [
+        ("10.81.1.1", &["127.0.0.1", "127.0.0.2", "127.9.9.9", "10.81.1.1", "10.81.1.9", "10.81.2.1"][..]),
+        ("[fd81:1::1]", &["fd81:1::1", "fd81:1::9", "fd81:2::1"][..]),
+    ];
+    for task in &tasks {
+        for (address, froms) in table {
+            for from in froms {
+                let url = format!("http://{address}:51679{}", task.path());
+                let mut curl = host.command("curl");
+                curl.args(["-sg", "-o", "/dev/null", "-w", "%{http_code}", "--interface"]);
+                let output = curl.arg(format!("host!{from}")).arg(url).output().unwrap();
+                assert_eq!(String::from_utf8_lossy(&output.stdout), UNKNOWN, "{address} from {from}");
+            }
+        }
+        assert_eq!(status(&one, &format!("http://10.81.1.1:51679{}", task.path())), RIGHT);
+    }
+}
+
+/// A pipe would be waited for by whoever opens it, for ever.
+#[test]
+fn a_file_that_is_no_namespace_is_not_opened_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+    let task = bound_to("web", &[format!("netns:{}", pipe.display())]);
+    let other = Task::new("other");
+    let sts = Sts::new();
+    let config = Config::new(&[task.clone(), other.clone()]);
+    let proxy = rig::serve(config).envs(sts.environment()).spawn();
+    for _ in 0..8 {
+        assert_eq!(get(proxy.address(), &task.path()).status, 400);
+    }
+    assert_eq!(get(proxy.address(), &other.path()).status, 200);
+    assert_eq!(proxy.end().code(), 0);
+}
+
 #[test]
 fn behind_a_bridge_the_interface_is_the_bridge_and_the_namespace_is_not_told() {
     let made = || -> Result<_, String> {
