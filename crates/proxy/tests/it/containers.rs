@@ -5,6 +5,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -84,12 +85,15 @@ fn instance_metadata(outside: &Netns) -> Arc<AtomicUsize> {
     asked
 }
 
-/// What keeps containers from the instance metadata service: their packets to it are dropped where they would be forwarded.
-fn block_instance_metadata(host: &Netns) {
-    let hook = "type filter hook forward priority -1;";
-    let rule = format!("ip saddr {SUBNET} ip daddr {INSTANCE_METADATA} drop");
-    let table = format!("table ip containers-test {{\n chain forward {{\n {hook}\n {rule}\n }}\n}}\n");
-    assert!(host.command("nft").arg(table).status().unwrap().success());
+/// `taskcreds network` on the host, for the bridge that podman has made there.
+fn network(host: &Netns, state: &Path, action: &str) {
+    let bridges = host.command("ip").args(["-o", "link", "show", "type", "bridge"]).output().unwrap();
+    let bridges = String::from_utf8(bridges.stdout).unwrap();
+    let bridge = bridges.split(": ").nth(1).unwrap();
+    let start = rig::taskcreds("network").args(action).env("TASKCREDS_NETWORK_STATE", state);
+    let start = if action == "up" { start.arg("--bridge").arg(bridge) } else { start };
+    let ended = start.inside(host).run();
+    assert_eq!(ended.code(), 0, "{action}: {}{}", ended.stdout, ended.stderr);
 }
 
 /// Who the AWS CLI says it is, or what it says of why it is nobody.
@@ -110,7 +114,7 @@ fn status(from: &Container<'_>, url: &str) -> String {
 #[test]
 fn two_containers_on_one_bridge_get_their_own_sessions_and_nothing_else() {
     let Some(machine) = skip::unless("two containers", Machine::new(Netns::new())) else { return };
-    let (_folder, audit, _, settings) = audited();
+    let (folder, audit, _, settings) = audited();
     let addresses = ["10.97.0.11", "10.97.0.12"];
     let tasks = [("web", addresses[0]), ("db", addresses[1])]
         .map(|(role, address)| Task::new(role).and(&format!("sources = [\"{address}\"]")));
@@ -134,7 +138,9 @@ fn two_containers_on_one_bridge_get_their_own_sessions_and_nothing_else() {
     let metadata = format!("http://{INSTANCE_METADATA}/latest/meta-data/");
     assert_eq!(status(&containers[0], &metadata), "200");
     assert_eq!(machine.asked.swap(0, Ordering::SeqCst), 1);
-    block_instance_metadata(&machine.host);
+    let state = folder.path().join("network.json");
+    network(&machine.host, &state, "up");
+    network(&machine.host, &state, "status");
     for (container, task) in containers.iter().zip(&tasks) {
         assert_eq!(status(container, &metadata), "000");
         let unset = ["env".to_owned(), format!("--unset={RELATIVE}")].into_iter().chain(machine.aws());
@@ -143,6 +149,8 @@ fn two_containers_on_one_bridge_get_their_own_sessions_and_nothing_else() {
         assert_eq!(identity(&container.run(&[], &machine.aws())).as_ref(), Ok(&task.identity()));
     }
     assert_eq!(machine.asked.load(Ordering::SeqCst), 0);
+    network(&machine.host, &state, "down");
+    assert_eq!(status(&containers[1], &metadata), "200", "it is as it was");
     assert_eq!(proxy.end().code(), 0);
     for (number, address) in addresses.iter().enumerate() {
         let records = all_records(&audit);
