@@ -115,6 +115,7 @@ fn session_caller(request: &AssumeRole, role: Option<&Role>, session: Inheritanc
         arn: principal.arn.clone(),
         principal_arn: request.role_arn.clone(),
         session_is_known: true,
+        path_is_known: true,
         account: principal.account.clone(),
         user_id: Some(principal.user_id.clone()),
         tags: Some(tags),

@@ -68,6 +68,7 @@ impl Caller {
             arn: principal.arn.clone(),
             principal_arn: principal_arn.to_owned(),
             session_is_known: true,
+            path_is_known: true,
             account: principal.account.clone(),
             user_id: Some(principal.user_id.clone()),
             tags: Some(tags),

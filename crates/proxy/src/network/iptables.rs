@@ -1,7 +1,8 @@
 //! The rules in iptables: chains of our own name, put there and taken away by `iptables-restore --noflush`, one transaction a table and
 //! family, and one jump to each, which is there once however often it is made.
 //!
-//! Instance metadata is blocked in FORWARD and in DOCKER-USER where that is: Docker, when it starts, puts its own rules before those of FORWARD.
+//! Instance metadata is blocked in the table raw, where a packet comes first: Docker, when it starts, puts its own rules before those of
+//! FORWARD, and makes DOCKER-USER if it is not there. It is blocked in these two as well, where people look for it.
 
 use std::fmt::Write;
 
@@ -10,13 +11,14 @@ use super::plan::{ENDPOINT, ENDPOINT_V6, IMDS, IMDS_V6, PORT, Rules};
 use super::rules::MARK;
 use crate::failure::{Exit, Failure};
 
-const TABLES: [&str; 2] = ["filter", "nat"];
+const TABLES: [&str; 3] = ["filter", "nat", "raw"];
 /// Our chains: the table, the name, and the chains that jump there. DOCKER-USER is not on every machine.
-const CHAINS: [(&str, &str, &[&str]); 4] = [
+const CHAINS: [(&str, &str, &[&str]); 5] = [
     ("filter", "TASKCREDS-INPUT", &["INPUT"]),
     ("filter", "TASKCREDS-FORWARD", &["FORWARD", "DOCKER-USER"]),
     ("nat", "TASKCREDS-PREROUTING", &["PREROUTING"]),
     ("nat", "TASKCREDS-OUTPUT", &["OUTPUT"]),
+    ("raw", "TASKCREDS-RAW", &["PREROUTING"]),
 ];
 
 /// One of the two programs.
@@ -264,7 +266,7 @@ fn rules_of(rules: &Rules, family: Family, chain: &str) -> Vec<String> {
                 all.push((strange.to_owned(), "DROP".to_owned()));
             }
         }
-        ("TASKCREDS-FORWARD", _) => all.extend(blocked()),
+        ("TASKCREDS-FORWARD" | "TASKCREDS-RAW", _) => all.extend(blocked()),
         ("TASKCREDS-PREROUTING", Some(endpoint)) => {
             // Accepted is not redirected any more: not to the container that has published port 80 either.
             let verdict = nat.map_or("ACCEPT".to_owned(), |port| format!("DNAT --to-destination 127.0.0.1:{port}"));
@@ -325,6 +327,11 @@ COMMIT
 -I OUTPUT 1 -m comment --comment "made by taskcreds network" -j TASKCREDS-OUTPUT
 -A TASKCREDS-OUTPUT -d 169.254.170.2/32 -p tcp -m tcp --dport 80 -m comment --comment "made by taskcreds network" -j ACCEPT
 COMMIT
+*raw
+:TASKCREDS-RAW - [0:0]
+-I PREROUTING 1 -m comment --comment "made by taskcreds network" -j TASKCREDS-RAW
+-A TASKCREDS-RAW -i docker0 -d 169.254.169.254/32 -m comment --comment "made by taskcreds network" -j DROP
+COMMIT
 END
 "#;
         assert_eq!(texts(&seen.put(&rules)), expected);
@@ -363,7 +370,7 @@ END
         ]);
         let expected = "iptables-restore --noflush --wait 10 <<'END'\n*filter\n\
                         -D INPUT -m comment --comment \"made by taskcreds network\" -j TASKCREDS-INPUT\n\
-                        -F TASKCREDS-INPUT\n-X TASKCREDS-INPUT\nCOMMIT\n*nat\nCOMMIT\nEND\n";
+                        -F TASKCREDS-INPUT\n-X TASKCREDS-INPUT\nCOMMIT\n*nat\nCOMMIT\n*raw\nCOMMIT\nEND\n";
         assert_eq!(texts(&seen.remove()), expected);
         let foreign = Saved { family: Family::V6, lines: vec!["nat -A TASKCREDS-OUTPUT -j ACCEPT".to_owned()] };
         let refused = foreign.refuse_foreign().unwrap_err().message;

@@ -2,12 +2,12 @@
 
 use super::glob::{self, Piece};
 
-/// Whether an ARN fits a pattern. A pattern of fewer than six parts, like `arn:aws:ecs:*` or `*`, fits nothing: independent
+/// Whether an ARN fits a pattern. Nothing is said of a pattern of fewer than six parts, like `arn:aws:ecs:*` or `*`: independent
 /// evaluators disagree about it, and who writes one is told by the lint.
-pub(super) fn matches(pattern: &[Piece], arn: &str) -> bool {
-    let Some(pattern) = split(pattern) else { return false };
+pub(super) fn matches(pattern: &[Piece], arn: &str) -> Option<bool> {
+    let pattern = split(pattern)?;
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
-    parts.len() == 6 && pattern.iter().zip(&parts).all(|(pattern, part)| glob::matches(pattern, part))
+    Some(parts.len() == 6 && pattern.iter().zip(&parts).all(|(pattern, part)| glob::matches(pattern, part)))
 }
 
 /// The same for the first five parts only: partition, service, region and account.
@@ -51,7 +51,8 @@ mod tests {
             ),
             ("arn:aws:ecs:us-west-2:111122223333:*", "no-arn", false),
         ] {
-            assert_eq!(matches(&glob::pieces(pattern), arn), fits, "{pattern} {arn}");
+            let is_short = pattern.split(':').count() < 6;
+            assert_eq!(matches(&glob::pieces(pattern), arn), (!is_short).then_some(fits), "{pattern} {arn}");
         }
     }
 

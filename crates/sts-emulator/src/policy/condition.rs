@@ -47,6 +47,8 @@ pub struct Checked {
 const NO_CLUSTER: &str = "ECS supports aws:SourceArn only for all clusters, as arn:aws:ecs:REGION:ACCOUNT:* or …:task/*: with a narrower one, \
                           tasks fail with `unable to assume the role`";
 
+const SHORT_ARN: &str = "a pattern of fewer than the six parts of an ARN: nobody says what it fits";
+
 impl Condition {
     /// Whether it holds; `has_variables` is whether the policy's version has variables at all.
     pub(super) fn check(&self, context: &Context, has_variables: bool) -> Checked {
@@ -142,7 +144,10 @@ impl Condition {
                     Ok(pattern) => pattern,
                     Err(why) => return (Truth::Unknown, Some(why)),
                 };
-                Some(self.fits_pattern(&pattern, actual))
+                match self.fits_pattern(&pattern, actual) {
+                    None => return (Truth::Unknown, Some(SHORT_ARN.to_owned())),
+                    known => known,
+                }
             }
         };
         match holds {
@@ -157,11 +162,11 @@ impl Condition {
             .map_err(|unresolved| format!("the variable ${{{}}} has no value here", unresolved.0))
     }
 
-    fn fits_pattern(&self, pattern: &[Piece], actual: &str) -> bool {
+    fn fits_pattern(&self, pattern: &[Piece], actual: &str) -> Option<bool> {
         match self.operator.base {
             Base::Arn => arn::matches(pattern, actual),
-            Base::StringEqualsIgnoreCase => glob::matches(&folded(pattern), &actual.to_lowercase()),
-            _ => glob::matches(pattern, actual),
+            Base::StringEqualsIgnoreCase => Some(glob::matches(&folded(pattern), &actual.to_lowercase())),
+            _ => Some(glob::matches(pattern, actual)),
         }
     }
 
@@ -180,8 +185,10 @@ impl Condition {
             Ok(pattern) => pattern,
             Err(why) => return (Truth::Unknown, Some(why)),
         };
-        if self.fits_pattern(&pattern, &source.task) && self.fits_pattern(&pattern, &source.any) {
-            return (Truth::Yes, None);
+        match (self.fits_pattern(&pattern, &source.task), self.fits_pattern(&pattern, &source.any)) {
+            (Some(true), Some(true)) => return (Truth::Yes, None),
+            (Some(_), Some(_)) => {}
+            _ => return (Truth::Unknown, Some(SHORT_ARN.to_owned())),
         }
         let pattern = if self.operator.base == Base::StringEqualsIgnoreCase { folded(&pattern) } else { pattern };
         if arn::matches_but_for_the_resource(&pattern, &source.task) {

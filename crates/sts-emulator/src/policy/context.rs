@@ -62,6 +62,8 @@ pub struct IamCaller {
     pub principal_arn: String,
     /// Whether `arn` is the very session, and not one that stands for any session of the role.
     pub session_is_known: bool,
+    /// Whether `principal_arn` has the role's path. A session's ARN does not tell it.
+    pub path_is_known: bool,
     /// The account.
     pub account: String,
     /// `aws:userid`; none where it is not known.
@@ -98,7 +100,18 @@ impl IamCaller {
         };
         let account = principal.account;
         let (user_id, tags, source_identity, token_issued) = (None, None, None, None);
-        Some(Self { arn, principal_arn, session_is_known, account, user_id, tags, source_identity, token_issued })
+        let path_is_known = !session_is_known;
+        Some(Self {
+            arn,
+            principal_arn,
+            session_is_known,
+            path_is_known,
+            account,
+            user_id,
+            tags,
+            source_identity,
+            token_issued,
+        })
     }
 
     /// Whether it is a session of a role.
@@ -272,7 +285,14 @@ impl Context {
 
     fn of_the_principal(&mut self, caller: &IamCaller, at: SystemTime) {
         let IamCaller { principal_arn, account, user_id, tags, source_identity, token_issued, .. } = caller;
-        self.one("aws:PrincipalArn", principal_arn);
+        if caller.path_is_known {
+            self.one("aws:PrincipalArn", principal_arn);
+        } else {
+            self.set(
+                "aws:PrincipalArn",
+                Value::Unknown("a session's ARN does not tell the path of its role: give the role's"),
+            );
+        }
         self.one("aws:PrincipalAccount", account);
         self.one("aws:PrincipalIsAWSService", "false");
         self.one("aws:ViaAWSService", "false");
@@ -292,6 +312,21 @@ impl Context {
         } else {
             self.one("aws:PrincipalType", "User");
             self.one("aws:username", principal_arn.rsplit('/').next().unwrap_or_default());
+        }
+        // Where the session comes from is not known: AWS may have filled these in.
+        if caller.is_session() && tags.is_none() {
+            for key in [
+                "aws:SourceIdentity",
+                "aws:FederatedProvider",
+                "aws:MultiFactorAuthAge",
+                "aws:Ec2InstanceSourceVPC",
+                "aws:Ec2InstanceSourcePrivateIPv4",
+                "ec2:SourceInstanceArn",
+                "ec2:RoleDelivery",
+                "lambda:SourceFunctionArn",
+            ] {
+                self.set(key, UNKNOWN.clone());
+            }
         }
         if let Some(identity) = source_identity {
             self.one("aws:SourceIdentity", identity);
@@ -359,7 +394,10 @@ mod tests {
         }
         assert!(matches!(of_ecs.get("AWS:sourcearn"), Some(Value::EcsSource(_))));
         assert!(absent(&of_ecs, &["aws:TagKeys", "aws:PrincipalTag/team", "aws:userid", "aws:TokenIssueTime"]));
-        assert!(absent(&of_proxy, &["aws:SourceArn", "sts:ExternalId", "aws:SourceIdentity", "sts:TransitiveTagKeys"]));
+        assert!(absent(&of_proxy, &["aws:SourceArn", "sts:ExternalId", "sts:TransitiveTagKeys"]));
+        for key in ["aws:SourceIdentity", "ec2:SourceInstanceARN", "aws:Ec2InstanceSourceVPC", "ec2:RoleDelivery"] {
+            assert_eq!(of_proxy.get(key), Some(UNKNOWN), "{key}: nobody has said where the proxy's session comes from");
+        }
         assert_eq!(of_proxy.get("aws:SourceIp"), Some(UNKNOWN));
         assert_eq!(of_proxy.get("aws:PrincipalTag/team"), Some(UNKNOWN), "nobody has said which tags the proxy has");
     }

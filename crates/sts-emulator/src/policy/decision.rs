@@ -80,7 +80,32 @@ pub fn evaluate(policy: &TrustPolicy, caller: &TrustCaller, call: &AssumeRoleCal
         TrustCaller::EcsTasks { .. } => false,
     };
     let question = Question { policy, caller, context, foreign, identity_allows };
-    Decision { verdicts: call.actions(caller).into_iter().map(|action| question.answer(action)).collect() }
+    let answer = |action| match caller {
+        TrustCaller::EcsTasks { task_arn } if place(task_arn) != place(&call.role_arn) => of_another_account(action),
+        _ => question.answer(action),
+    };
+    Decision { verdicts: call.actions(caller).into_iter().map(answer).collect() }
+}
+
+/// The partition and the account of an ARN.
+fn place(arn: &str) -> (Option<&str>, Option<&str>) {
+    let mut parts = arn.split(':').skip(1);
+    (parts.next(), parts.nth(2))
+}
+
+/// A role is passed to ECS by iam:PassRole, which is for roles of one's own account (IAM User Guide, "Grant a user permissions to pass a
+/// role to an AWS service").
+fn of_another_account(action: &'static str) -> Verdict {
+    Verdict {
+        action,
+        effect: Effect::ImplicitDeny,
+        statement: None,
+        reason: "the role is of another account than the task: a task can only be given a role of its own account"
+            .to_owned(),
+        conditions: Vec::new(),
+        needs_identity_policy: false,
+        others: Vec::new(),
+    }
 }
 
 struct Question<'a> {
@@ -135,8 +160,15 @@ impl Question<'_> {
 
     fn standing(&self, statement: &Statement, action: &str) -> Standing {
         let meant = statement.principals.iter().filter_map(|principal| principal.means(self.caller));
-        let Some(meant) = meant.min_by_key(|meant| *meant == Meant::ThroughItsAccount) else {
-            return Standing::OtherCaller;
+        let rank = |meant: &Meant| match meant {
+            Meant::Itself => 0,
+            Meant::ThroughItsAccount => 1,
+            Meant::Perhaps => 2,
+        };
+        let meant = match meant.min_by_key(rank) {
+            None => return Standing::OtherCaller,
+            Some(Meant::Perhaps) if statement.allows => return Standing::OtherCaller,
+            Some(meant) => meant,
         };
         if !statement.is_about(action) {
             return Standing::OtherAction;
@@ -151,8 +183,8 @@ impl Question<'_> {
         let needs = match (self.caller, meant, self.foreign) {
             (TrustCaller::EcsTasks { .. }, ..) => None,
             (_, Meant::ThroughItsAccount, _) => Some("it trusts the account and not the caller by name"),
-            (_, Meant::Itself, true) => Some("the caller is of another account"),
-            (_, Meant::Itself, false) => None,
+            (_, Meant::Itself | Meant::Perhaps, true) => Some("the caller is of another account"),
+            (_, Meant::Itself | Meant::Perhaps, false) => None,
         };
         let (effect, reason) = match (needs, self.identity_allows) {
             (None, _) => (Effect::Allow, format!("{name} allows it")),

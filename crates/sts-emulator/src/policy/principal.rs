@@ -34,6 +34,8 @@ pub(super) enum Meant {
     Itself,
     /// As somebody in its account: its own policies must allow it too.
     ThroughItsAccount,
+    /// Nobody here can say: it is a session of this role, or of a role of this name. It grants nothing and may deny.
+    Perhaps,
 }
 
 impl Principal {
@@ -104,6 +106,18 @@ impl Principal {
             (Self::Session(arn), TrustCaller::Iam(caller)) if *arn == caller.arn && caller.session_is_known => {
                 Meant::Itself
             }
+            (Self::Session(arn), TrustCaller::Iam(caller))
+                if !caller.session_is_known
+                    && caller.arn.strip_suffix('*').is_some_and(|role| arn.starts_with(role)) =>
+            {
+                Meant::Perhaps
+            }
+            // A session's ARN tells its role without the path, and no two roles of an account have one name.
+            (Self::Role(arn), TrustCaller::Iam(caller))
+                if !caller.path_is_known && role_name(arn) == role_name(&caller.principal_arn) =>
+            {
+                Meant::Perhaps
+            }
             _ => return None,
         };
         Some(meant)
@@ -128,6 +142,12 @@ impl Principal {
     pub(super) fn is_aws(&self) -> bool {
         !matches!(self, Self::Service(_) | Self::Federated(_))
     }
+}
+
+/// A role's ARN without its path.
+fn role_name(arn: &str) -> Option<(&str, &str)> {
+    let (head, path) = arn.split_once(":role/")?;
+    Some((head, path.rsplit('/').next().unwrap_or(path)))
 }
 
 fn no_principal(text: &str) -> String {

@@ -39,6 +39,7 @@ pub(super) fn proxy() -> TrustCaller {
         arn: "arn:aws:sts::111122223333:assumed-role/taskcreds-proxy/session".to_owned(),
         principal_arn: "arn:aws:iam::111122223333:role/taskcreds-proxy".to_owned(),
         session_is_known: true,
+        path_is_known: true,
         account: "111122223333".to_owned(),
         user_id: None,
         tags: None,

@@ -127,13 +127,30 @@ fn instance_metadata_stays_blocked_when_docker_puts_its_rules_before_ours() {
         all(backend, &[("one", &world.one, IMDS[0], NOBODY), ("two", &world.two, IMDS[0], NOBODY)]);
         if backend == "iptables" {
             assert!(world.sh("iptables -S DOCKER-USER").contains("-j TASKCREDS-FORWARD"));
-            // FORWARD alone would not have done.
+            // What Docker does not touch does it alone, FORWARD would not.
             world.sh("iptables -F DOCKER-USER");
-            all("without DOCKER-USER", &[("one", &world.one, IMDS[0], METADATA)]);
+            all("without DOCKER-USER", &[("one", &world.one, IMDS[0], NOBODY)]);
+            world.sh("iptables -t raw -F PREROUTING");
+            all("without the table raw too", &[("one", &world.one, IMDS[0], METADATA)]);
             let missing = world.run("status");
             assert_eq!(missing.code(), 1);
             assert!(missing.stdout.contains("one jump from DOCKER-USER to TASKCREDS-FORWARD"), "{}", missing.stdout);
         }
+        world.done("down");
+        world.sh("nft flush ruleset");
+    }
+}
+
+/// As at boot: the network is set up before Docker has made DOCKER-USER.
+#[test]
+fn instance_metadata_stays_blocked_when_docker_starts_after_the_network_was_set_up() {
+    let Some(world) = World::unless("Docker after `up`") else { return };
+    for backend in BACKENDS {
+        world.done(&format!("up --bridge br0 --backend {backend}"));
+        world.sh(
+            "iptables -N DOCKER-USER && iptables -I FORWARD 1 -i br0 -j ACCEPT && iptables -I FORWARD 1 -j DOCKER-USER",
+        );
+        all(backend, &[("one", &world.one, IMDS[0], NOBODY), ("two", &world.two, IMDS[0], NOBODY)]);
         world.done("down");
         world.sh("nft flush ruleset");
     }

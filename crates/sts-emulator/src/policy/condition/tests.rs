@@ -68,7 +68,8 @@ fn every_operator_compares_what_it_is_named_after() {
         ("NotIpAddress", &["203.0.113.0/24"], "198.51.100.1", YES),
         ("ArnEquals", &["arn:aws:ecs:*:111122223333:task/*"], TASK, YES),
         ("ArnLike", &["arn:aws:ecs:us-west-2:111122223333:task/dev/*"], TASK, NO),
-        ("ArnLike", &["*"], TASK, NO),
+        ("ArnLike", &["*"], TASK, UNKNOWN),
+        ("ArnNotLike", &["arn:aws:ecs:*"], TASK, UNKNOWN),
         ("ArnNotEquals", &["arn:aws:ecs:*:111122223333:task/*"], TASK, NO),
         ("ArnNotLike", &["arn:aws:s3:::*", "arn:aws:ecs:*:444455556666:*"], TASK, YES),
         ("Null", &["true"], "x", NO),
@@ -171,6 +172,16 @@ fn variables_are_replaced_only_where_the_version_and_the_operator_have_them() {
 }
 
 #[test]
+fn of_a_source_arn_that_is_no_whole_pattern_nothing_is_known() {
+    let context = Context::new(&AssumeRoleCall { tags: Vec::new(), ..task_call() }, &ecs());
+    for operator in ["ArnLike", "ArnNotLike"] {
+        let checked = condition(operator, "aws:SourceArn", &["arn:aws:ecs:*"]).check(&context, true);
+        assert_eq!(checked.holds, UNKNOWN, "{operator}");
+        assert!(checked.why.unwrap().contains("fewer than the six parts"), "{operator}");
+    }
+}
+
+#[test]
 fn ecs_supports_a_source_arn_for_all_clusters_only() {
     let call = AssumeRoleCall { tags: Vec::new(), ..task_call() };
     let context = Context::new(&call, &ecs());
@@ -200,7 +211,6 @@ fn ecs_supports_a_source_arn_for_all_clusters_only() {
         ("ArnLike", "arn:aws:ecs:eu-west-1:111122223333:*".to_owned(), NO),
         ("ArnLike", "arn:aws:ec2:us-west-2:111122223333:*".to_owned(), NO),
         ("ArnNotLike", "arn:aws:ecs:us-west-2:444455556666:*".to_owned(), YES),
-        ("ArnLike", "arn:aws:ecs:*".to_owned(), NO),
         ("Null", "false".to_owned(), YES),
     ] {
         let checked = condition(operator, "aws:SourceArn", &[&pattern]).check(&context, true);

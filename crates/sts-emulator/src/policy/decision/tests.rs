@@ -195,6 +195,69 @@ fn a_session_that_is_not_known_is_not_meant_by_name_and_a_path_belongs_to_the_ro
     assert!(!evaluate(&policy(&[&role]), &with_path, &task_call(), true).allows());
 }
 
+/// What may be denied is not allowed: a session by name where any session is asked about, a role of which the path is not told.
+#[test]
+fn a_deny_of_somebody_that_the_caller_may_be_is_one_of_the_caller() {
+    let allow = allow(r#""*""#);
+    let deny = |arn: &str| format!(r#"{{"Effect":"Deny","Principal":{{"AWS":"{arn}"}},"Action":"sts:AssumeRole"}}"#);
+    let of = |arn: &str| TrustCaller::Iam(IamCaller::of(arn).unwrap());
+    let (role, session) = (
+        "arn:aws:iam::111122223333:role/taskcreds-proxy",
+        "arn:aws:sts::111122223333:assumed-role/taskcreds-proxy/i-0abc",
+    );
+    for (caller, denied, allows) in [
+        (role, session, false),
+        (role, "arn:aws:sts::111122223333:assumed-role/other/i-0abc", true),
+        (session, session, false),
+        (session, "arn:aws:sts::111122223333:assumed-role/taskcreds-proxy/i-0def", true),
+        (session, "arn:aws:iam::111122223333:role/infra/taskcreds-proxy", false),
+        (role, "arn:aws:iam::111122223333:role/infra/taskcreds-proxy", true),
+        (session, "arn:aws:iam::111122223333:role/infra/other", true),
+        (session, "arn:aws:iam::444455556666:role/infra/taskcreds-proxy", true),
+    ] {
+        let decision = evaluate(&policy(&[&allow, &deny(denied)]), &of(caller), &task_call(), true);
+        assert_eq!(decision.allows(), allows, "{caller} {denied}");
+    }
+    // Nor is it let in by the path that it may not have.
+    let not_infra = r#"{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"sts:*",
+        "Condition":{"ArnNotLike":{"aws:PrincipalArn":"arn:aws:iam::111122223333:role/infra/*"}}}"#;
+    assert!(!evaluate(&policy(&[not_infra]), &of(session), &task_call(), true).allows());
+    assert!(evaluate(&policy(&[not_infra]), &of(role), &task_call(), true).allows());
+}
+
+#[test]
+fn a_pattern_that_is_no_whole_arn_lets_nobody_in_and_may_keep_out() {
+    for (effect, operator, key, allows) in [
+        ("Allow", "ArnLike", "aws:PrincipalArn", false),
+        ("Allow", "ArnNotLike", "aws:PrincipalArn", false),
+        ("Deny", "ArnLike", "aws:PrincipalArn", false),
+        ("Deny", "ArnNotLike", "aws:PrincipalArn", false),
+        ("Deny", "StringLike", "sts:ExternalId", true),
+    ] {
+        let statement = format!(
+            r#"{{"Effect":"{effect}","Principal":"*","Action":"sts:*","Condition":{{"{operator}":{{"{key}":"*"}}}}}}"#
+        );
+        let other = allow(r#""*""#);
+        let texts = if effect == "Allow" { vec![statement.as_str()] } else { vec![other.as_str(), statement.as_str()] };
+        assert_eq!(as_proxy(&texts).allows(), allows, "{statement}");
+    }
+}
+
+#[test]
+fn a_task_gets_no_role_of_another_account_or_partition() {
+    let statement = allow(r#"{"Service":"ecs-tasks.amazonaws.com"}"#);
+    for (role, allows) in [
+        ("arn:aws:iam::111122223333:role/web", true),
+        ("arn:aws:iam::444455556666:role/web", false),
+        ("arn:aws-cn:iam::111122223333:role/web", false),
+    ] {
+        let call = AssumeRoleCall { role_arn: role.to_owned(), tags: Vec::new(), ..task_call() };
+        let decision = evaluate(&policy(&[&statement]), &ecs(), &call, true);
+        assert_eq!(decision.allows(), allows, "{role}");
+        assert_eq!(decision.denial().is_some_and(|verdict| verdict.reason.contains("another account")), !allows);
+    }
+}
+
 #[test]
 fn a_deny_of_the_account_or_the_role_is_one_of_their_sessions() {
     for principal in
