@@ -261,9 +261,10 @@ fn the_commands_for_the_aws_cli_make_roles_in_an_iam_and_these_pass_the_lint() {
         let ended = start.run();
         assert_eq!(ended.code(), 0, "{role}: {}{}", ended.stdout, ended.stderr);
     }
-    // As that IAM has it, in the account that moto gives everybody.
+    // As that IAM has it, but for the account, which moto gives everybody: a task gets no role of another one.
     let web = folder.path().join("web.json").display().to_string();
-    assert_eq!(test(&web, PROXY).code(), 0);
+    assert!(test(&web, PROXY).stdout.contains("the role is of another account than the task"));
+    assert_eq!(test(&web, &format!("{PROXY} --role arn:aws:iam::111122223333:role/web")).code(), 0);
 }
 
 /// A folder of roles: `web` trusts the user of the embedded STS and ECS, `ops` trusts nobody here.

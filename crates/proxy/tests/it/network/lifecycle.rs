@@ -29,7 +29,7 @@ fn up_twice_and_down_once_leaves_nothing() {
     // iptables leaves its own empty chains, so they are there before.
     world.sh(
         "for program in iptables ip6tables; do
-  $program -P INPUT ACCEPT; $program -P FORWARD ACCEPT; $program -t nat -P PREROUTING ACCEPT; $program -t nat -P OUTPUT ACCEPT
+  $program -P INPUT ACCEPT; $program -P FORWARD ACCEPT; $program -t nat -P PREROUTING ACCEPT; $program -t nat -P OUTPUT ACCEPT; $program -t raw -P PREROUTING ACCEPT
 done
 iptables -A INPUT -p tcp --dport 22 -j ACCEPT
 nft add table inet others",
