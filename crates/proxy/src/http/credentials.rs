@@ -103,6 +103,20 @@ impl Endpoint {
         connected: Connected,
         seen: &mut Seen,
     ) -> Result<Response<Full<Bytes>>, Fault> {
+        let (task, version) = self.task(request, connected, seen)?;
+        let session = self.sessions.get(&task).await.map_err(|error| Fault::Session(version, error))?;
+        let body = session.body(wire::credentials);
+        seen.session = Some(session);
+        Ok(super::response(StatusCode::OK, "application/json", body))
+    }
+
+    /// The task that a request opens.
+    pub(crate) fn task(
+        &self,
+        request: &Parts,
+        connected: Connected,
+        seen: &mut Seen,
+    ) -> Result<(Arc<Task>, Version), Fault> {
         if connected.is_misrouted && self.refuse_misrouted {
             let rule =
                 "this address of loopback was asked from another machine: net.ipv4.conf.*.route_localnet lets it in";
@@ -122,19 +136,14 @@ impl Endpoint {
         };
         let version = asked.version;
         seen.version = Some(version);
-        let authenticated = self.registry.authenticate(asked.id, asked.token, connected.asker());
-        let task = match authenticated {
-            Ok(task) => seen.task.insert(task),
+        match self.registry.authenticate(asked.id, asked.token, connected.asker()) {
+            Ok(task) => Ok((Arc::clone(seen.task.insert(task)), version)),
             Err(refusal) => {
                 // For the record alone, and only where there is one.
                 seen.id = self.audit.as_ref().map(|_| IdDigest::of(asked.id));
-                return Err(Fault::Refused(version, refusal));
+                Err(Fault::Refused(version, refusal))
             }
-        };
-        let session = self.sessions.get(task).await.map_err(|error| Fault::Session(version, error))?;
-        let body = session.body(wire::credentials);
-        seen.session = Some(session);
-        Ok(super::response(StatusCode::OK, "application/json", body))
+        }
     }
 }
 

@@ -18,13 +18,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use rustix::thread::CapabilitySet;
 
 use crate::failure::{Exit, Failure};
-use plan::{Facts, Piece, Plan, Wanted};
+use plan::{Facts, Namespace, Piece, Plan, Wanted};
 use request::{EcsAgent, Request, namespace_path};
 use rules::{Backend, Seen};
 use state::{Made, State, Store};
@@ -65,7 +66,7 @@ pub fn up(request: &Request, environment: &HashMap<String, String>, state: &Path
     demand_privilege()?;
     let store = Store::open(state)?;
     let before = store.read()?;
-    let wanted = request.after(before.as_ref().map(|before| before.wanted.clone()).unwrap_or_default(), agent)?;
+    let mut wanted = request.after(before.as_ref().map(|before| before.wanted.clone()).unwrap_or_default(), agent)?;
     let facts = facts(&wanted);
     if let Some(absent) = facts.absent.first().filter(|_| !request.early) {
         let why = format!(
@@ -75,6 +76,9 @@ pub fn up(request: &Request, environment: &HashMap<String, String>, state: &Path
     }
     let named: BTreeSet<_> = request.namespaces.iter().map(|namespace| namespace_path(namespace)).collect();
     named.iter().try_for_each(demand_namespace)?;
+    for (path, namespace) in wanted.namespaces.iter_mut().filter(|(path, _)| named.contains(*path)) {
+        namespace.identity = identity(path);
+    }
     let notes = reconcile(&store, before, wanted, request.backend)?;
     Ok(notes)
 }
@@ -187,7 +191,7 @@ pub fn repair(state: &Path) -> Result<Vec<String>, Failure> {
     let store = Store::open(state)?;
     let Some(before) = store.read()? else { return Ok(Vec::new()) };
     let mut wanted = before.wanted.clone();
-    wanted.namespaces.retain(|path, _| path.exists());
+    wanted.namespaces.retain(|path, namespace| namespace.is_still_at(path));
     let facts = facts(&wanted);
     let plan = Plan::new(&wanted, &facts);
     let mut missing: Vec<_> = missing_rules(&before, &plan, &facts)?.into_iter().map(|part| part.what).collect();
@@ -212,8 +216,8 @@ fn reconcile(
     asked: Option<Backend>,
 ) -> Result<Vec<String>, Failure> {
     let mut said = Vec::new();
-    wanted.namespaces.retain(|path, _| {
-        let is_there = path.exists();
+    wanted.namespaces.retain(|path, namespace| {
+        let is_there = namespace.is_still_at(path);
         if !is_there {
             said.push(format!("{} has gone and is left out", path.display()));
         }
@@ -239,7 +243,9 @@ fn reconcile(
     let mut state = State { wanted, backend, listing, made: all };
     store.write(Some(&state))?;
     let mut done = Vec::new();
-    let outcome = make(&seen, &plan, &missing, &mut done);
+    let old = before.as_ref().and_then(|before| before.backend).filter(|old| Some(*old) != backend);
+    let outcome =
+        make(&seen, &plan, &missing, &mut done).and_then(|()| make_way(&obsolete, old, backend, &plan, &facts));
     if let Err(failure) = outcome {
         return Err(match undo(store, before, &done, &made, backend, &facts) {
             Ok(()) => failure,
@@ -247,16 +253,6 @@ fn reconcile(
                 Failure::new(failure.exit, format!("{}\nnot all was undone: {}", failure.message, more.message))
             }
         });
-    }
-    for made in obsolete.iter().rev() {
-        made.piece.unmake(made.found.as_deref())?;
-    }
-    if let Some(old) = before.as_ref().and_then(|before| before.backend).filter(|old| Some(*old) != backend) {
-        old.look(&facts)?.remove()?;
-        // To one backend the rules of the other are somebody else's, which it has made way for.
-        if let Some(backend) = backend {
-            backend.look(&facts)?.put(&plan.rules)?;
-        }
     }
     state.made = made;
     state.listing =
@@ -275,6 +271,24 @@ fn make<'a>(seen: &Option<Seen>, plan: &Plan, missing: &[&'a Piece], done: &mut 
         done.push(piece);
     }
     Ok(())
+}
+
+/// Takes away what is not wanted any more, the rules of another backend among it.
+fn make_way(
+    obsolete: &[Made],
+    old: Option<Backend>,
+    backend: Option<Backend>,
+    plan: &Plan,
+    facts: &Facts,
+) -> Result<(), Failure> {
+    if let Some(old) = old {
+        old.look(facts)?.remove()?;
+        // To one backend the rules of the other are somebody else's, which it has made way for.
+        if let Some(backend) = backend {
+            backend.look(facts)?.put(&plan.rules)?;
+        }
+    }
+    obsolete.iter().rev().try_for_each(|made| made.piece.unmake(made.found.as_deref()))
 }
 
 fn undo(
@@ -349,7 +363,24 @@ fn demand_privilege() -> Result<(), Failure> {
 }
 
 /// A namespace that is there and can be entered.
+impl Namespace {
+    /// Whether the path leads to it, and not to another one that has come in its place.
+    fn is_still_at(&self, path: &Path) -> bool {
+        identity(path).is_some_and(|there| self.identity.is_none_or(|then| then == there))
+    }
+}
+
+/// Device and inode of a file.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|about| (about.dev(), about.ino()))
+}
+
 fn demand_namespace(path: &PathBuf) -> Result<(), Failure> {
+    if identity(path).is_some_and(|there| identity(Path::new("/proc/self/ns/net")) == Some(there)) {
+        let why =
+            format!("{} is this machine's own network namespace: awsvpc mode is for that of a task", path.display());
+        return Err(Failure::new(Exit::Usage, why));
+    }
     let file = File::open(path).map_err(|error| {
         let why =
             format!("there is no network namespace {}: {error} (`ip netns` lists those with a name)", path.display());

@@ -51,6 +51,9 @@ pub struct Namespace {
     pub number: u16,
     /// Whether instance metadata is blocked in it.
     pub block_imds: bool,
+    /// Device and inode of its file when it was set up: the path of a process leads to another one when the process has gone.
+    #[serde(default)]
+    pub identity: Option<(u64, u64)>,
 }
 
 impl Wanted {

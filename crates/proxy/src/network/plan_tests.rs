@@ -41,7 +41,7 @@ fn nat_sets_route_localnet_on_the_bridges_alone() {
 fn a_task_in_a_namespace_gets_a_pair_and_no_instance_metadata() {
     let path = PathBuf::from("/run/netns/web");
     let mut wanted = Wanted { ipv6: true, ..Wanted::default() };
-    wanted.namespaces.insert(path, Namespace { number: 258, block_imds: true });
+    wanted.namespaces.insert(path, Namespace { number: 258, block_imds: true, identity: None });
     let plan = Plan::new(&wanted, &V6);
     let expected = "address 169.254.170.2/32 on lo\n\
                     address fd00:ec2::23/128 on lo\n\
@@ -77,7 +77,9 @@ fn numbers_are_used_again_and_run_out() {
     while let Some(free) = wanted.free_number() {
         assert!(free > number && device(free).len() <= 15);
         number = free;
-        wanted.namespaces.insert(PathBuf::from(free.to_string()), Namespace { number, block_imds: true });
+        wanted
+            .namespaces
+            .insert(PathBuf::from(free.to_string()), Namespace { number, block_imds: true, identity: None });
     }
     assert_eq!(number, LAST_NUMBER);
     wanted.namespaces.remove(Path::new("7"));

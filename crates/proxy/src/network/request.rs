@@ -140,14 +140,15 @@ impl Request {
         for namespace in &self.namespaces {
             let path = namespace_path(namespace);
             let block_imds = self.block_imds.or(agent.block_imds).unwrap_or(true);
-            let there = wanted.namespaces.get(&path).map(|namespace| namespace.number);
-            let Some(number) = there.or_else(|| wanted.free_number()) else {
+            let there = wanted.namespaces.get(&path);
+            let identity = there.and_then(|namespace| namespace.identity);
+            let Some(number) = there.map(|namespace| namespace.number).or_else(|| wanted.free_number()) else {
                 return Err(Failure::new(
                     Exit::Unavailable,
                     "there are too many namespaces: `taskcreds network down --netns` those that have gone",
                 ));
             };
-            wanted.namespaces.insert(path, Namespace { number, block_imds });
+            wanted.namespaces.insert(path, Namespace { number, block_imds, identity });
         }
         Ok(wanted)
     }

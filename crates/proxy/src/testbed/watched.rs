@@ -16,7 +16,7 @@ use super::fault::{Fault, Wrong};
 use super::spoil::{skewed, spoil};
 use super::{Entry, Testbed};
 use crate::http::credentials::{Endpoint, Seen};
-use crate::http::{Answer, Connected, Cut, dated, error, guard, response};
+use crate::http::{Answer, Connected, Cut, dated, error, response};
 
 /// What answers in place of the [`Endpoint`], whose answers it notes and, where that is asked for, spoils.
 pub(crate) struct Watched {
@@ -50,10 +50,9 @@ impl Answer for Watched {
 }
 
 impl Watched {
-    /// The task that a request opens: no other request meets a fault.
+    /// The task that a request opens, by all rules of the endpoint: no other request meets a fault.
     fn task(&self, request: &Parts, connected: Connected) -> Option<Arc<Task>> {
-        let asked = guard::check(request, &self.endpoint.hosts).ok()?;
-        self.endpoint.registry.authenticate(asked.id, asked.token, connected.asker()).ok()
+        self.endpoint.task(request, connected, &mut Seen::default()).ok().map(|(task, _)| task)
     }
 
     /// Answers as the endpoint does, and notes it.

@@ -89,6 +89,16 @@ fn nobody_has_these_paths_who_has_not_asked_for_them() {
 }
 
 #[test]
+fn a_path_that_names_a_role_meets_the_faults_of_its_task() {
+    let dev = rig::dev().args("--local-endpoints --listen 127.0.0.1:0 --fault demo:status=418,times=1").spawn();
+    let (address, (_, tasks)) = (dev.address(), ready(&dev));
+    let (_, token) = &tasks[0];
+    assert_eq!(get_with_token(address, "/role/demo", "somebody-elses-token").status, 401);
+    assert_eq!(get_with_token(address, "/role/demo", token).status, 418);
+    rig::until("it is well", || get_with_token(address, "/role/demo", token).status == 200);
+}
+
+#[test]
 fn on_loopback_a_path_is_worth_what_the_id_is_worth_and_needs_the_same_token() {
     let dev = rig::dev().args("--local-endpoints --listen 127.0.0.1:0").spawn();
     let (address, (said, tasks)) = (dev.address(), ready(&dev));

@@ -10,6 +10,7 @@ fn what_cannot_be_done_is_told_and_changes_nothing() {
         ("", "up", 69, "there is no interface docker0"),
         ("", "up --netns gone", 69, "there is no network namespace /run/netns/gone"),
         ("", "up --netns /etc/passwd", 69, "/etc/passwd is no network namespace"),
+        ("", "up --netns /proc/self/ns/net", 64, "this machine's own network namespace"),
         ("", "up --bridge lo", 64, "must be the name of a bridge"),
         ("", "up --bridge a;b", 64, "must be the name of a bridge"),
         ("", "up --mode awsvpc", 64, "needs the task's namespace"),
@@ -113,6 +114,24 @@ fn a_namespace_that_has_gone_is_named_and_in_nobodys_way() {
     assert_eq!(up.code(), 0, "{}", up.stderr);
     assert!(up.stderr.contains("has gone and is left out"), "{}", up.stderr);
     assert_eq!(world.run("status").code(), 0);
+    world.done("down");
+}
+
+/// As the path of a process leads to another one's namespace when its number is used again.
+#[test]
+fn another_namespace_at_the_path_of_one_that_has_gone_gets_nothing() {
+    let Some(world) = World::unless("a namespace in the place of another one") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("task");
+    std::os::unix::fs::symlink(world.one.file(), &path).unwrap();
+    world.done(&format!("up --netns {}", path.display()));
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(world.two.file(), &path).unwrap();
+    let before = world.two.command("ip").args(["-o", "link"]).output().unwrap().stdout;
+    let up = world.run("up --bridge br0");
+    assert_eq!(up.code(), 0, "{}", up.stderr);
+    assert!(up.stderr.contains("has gone and is left out"), "{}", up.stderr);
+    assert_eq!(world.two.command("ip").args(["-o", "link"]).output().unwrap().stdout, before);
     world.done("down");
 }
 
