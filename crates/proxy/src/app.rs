@@ -104,7 +104,8 @@ fn cannot_bind(address: SocketAddr, flag: &str, error: &io::Error) -> Failure {
         }
         io::ErrorKind::AddrInUse => "is taken by another program; stop it",
         io::ErrorKind::AddrNotAvailable => {
-            "is no address of this machine; add it to an interface first (ip address add; for 169.254.170.2 --link-local does it)"
+            "is no address of this machine; add it to an interface first (ip address add; for 169.254.170.2 and the containers of this machine \
+             `taskcreds network up`, in a pod or a compose network --link-local)"
         }
         io::ErrorKind::PermissionDenied => {
             "may not be bound by this user; ports below 1024 need CAP_NET_BIND_SERVICE (setcap, or AmbientCapabilities= in a unit)"

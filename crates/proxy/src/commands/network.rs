@@ -1,7 +1,6 @@
 //! `taskcreds network`: what is asked for, what comes of it, and the watch that puts back what others wipe.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,7 +12,6 @@ use super::{healthcheck, runtime, say, say_table};
 use crate::cli::{self, NetworkAction, NetworkUp};
 use crate::config::Manage;
 use crate::failure::{Exit, Failure};
-use crate::http::LINK_LOCAL;
 use crate::network::request::Request;
 use crate::network::{self, report};
 
@@ -138,8 +136,7 @@ async fn look(state: PathBuf, last: Option<String>) -> Option<String> {
 
 /// `taskcreds check --network`
 pub(super) fn check(state: &Path) -> Result<ExitCode, Failure> {
-    let answers = |port| healthcheck::is_healthy(SocketAddr::from((LINK_LOCAL, port))).unwrap_or(false);
-    let rows = report::report(state, answers(network::plan::PORT))?;
+    let rows = report::report(state, |address| healthcheck::is_healthy(address).unwrap_or(false))?;
     let mut table = vec![["FROM", "TO", "", "IS"].map(str::to_owned)];
     table.extend(rows.iter().map(|row| {
         let mark = if row.mend.is_some() { "NOT SO" } else { "ok" };

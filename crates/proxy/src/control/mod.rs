@@ -125,6 +125,13 @@ impl Control {
             (&Method::DELETE, ["faults"]) => {
                 let mut pairs = form_urlencoded::parse(query.as_bytes());
                 let target = pairs.find(|(name, _)| name == "target").map(|(_, target)| target);
+                let is_set = |target: &str| {
+                    self.testbed.faults.list().iter().any(|set| set.fault.split(':').next() == Some(target))
+                };
+                // A name that is mistyped clears nothing, and whoever asks would believe that it has.
+                if let Some(target) = target.as_deref().filter(|target| !target.starts_with("sts") && !is_set(target)) {
+                    self.testbed.called_by(target).map_err(|refusal| told(&refusal))?;
+                }
                 self.testbed.faults.clear(target.as_deref());
                 Ok(self.faults())
             }
@@ -173,6 +180,13 @@ impl Control {
                 there.unwrap_or_else(|| journal.entries(&filter))
             }
         };
+        // Nothing of a task that there is not would be taken for nothing of one that there is.
+        if let (true, Some(name)) = (entries.is_empty(), &filter.task) {
+            let is_waited_for = count.is_some_and(|count| count > 0);
+            if !is_waited_for {
+                self.testbed.called_by(name).map_err(|refusal| told(&refusal))?;
+            }
+        }
         let is_there = count.is_none_or(|count| entries.len() >= count);
         let page = JournalPage { entries, last: journal.last() };
         Ok((if is_there { StatusCode::OK } else { StatusCode::REQUEST_TIMEOUT }, json!(page)))

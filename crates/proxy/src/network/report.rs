@@ -1,11 +1,13 @@
 //! What reaches what, for a human, and the command that mends what is not as it should be.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use super::command::Call;
-use super::plan::{ENDPOINT, IMDS, Piece, Plan};
+use super::plan::{ENDPOINT, IMDS, PORT, Piece, Plan};
 use super::{Part, demand_privilege, facts, missing_rules, state};
 use crate::failure::Failure;
+use crate::http::LINK_LOCAL;
 
 /// One way.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,11 +25,11 @@ pub struct Row {
 const TO_ENDPOINT: &str = "169.254.170.2:80";
 const TO_IMDS: &str = "instance metadata";
 
-/// Looks at all ways. `answers`: whether this machine gets an answer of a proxy at 169.254.170.2:80.
+/// Looks at all ways. `answers`: whether this machine gets an answer of a proxy at this port of 169.254.170.2, or of loopback.
 ///
 /// # Errors
 /// It cannot be looked at.
-pub fn report(path: &Path, answers: bool) -> Result<Vec<Row>, Failure> {
+pub fn report(path: &Path, answers: impl Fn(SocketAddr) -> bool) -> Result<Vec<Row>, Failure> {
     demand_privilege()?;
     let state = state::read(path)?;
     let wanted = state.as_ref().map(|state| state.wanted.clone()).unwrap_or_default();
@@ -58,11 +60,15 @@ pub fn report(path: &Path, answers: bool) -> Result<Vec<Row>, Failure> {
         Some(port) => format!("taskcreds serve --listen 127.0.0.1:{port} …"),
         None => "taskcreds serve --listen 169.254.170.2:80 …".to_owned(),
     };
-    let mut rows = vec![match (has_address, answers) {
+    let listens_at = match wanted.nat {
+        Some(port) if !asks_itself => SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        _ => SocketAddr::from((LINK_LOCAL, PORT)),
+    };
+    let mut rows = vec![match (has_address, answers(listens_at)) {
         (false, _) => row("this machine", TO_ENDPOINT, "the address is on no interface", Some(up())),
+        (true, true) if !asks_itself => row("this machine", TO_ENDPOINT, "no answer, as without host mode", None),
         (true, true) => row("this machine", TO_ENDPOINT, "a proxy answers", None),
-        (true, false) if !asks_itself => row("this machine", TO_ENDPOINT, "no answer, as without host mode", None),
-        (true, false) => row("this machine", TO_ENDPOINT, "no proxy answers", Some(listen)),
+        (true, false) => row("this machine", TO_ENDPOINT, &format!("no proxy answers at {listens_at}"), Some(listen)),
     }];
     for bridge in &wanted.bridges {
         let from = format!("containers on {bridge}");
@@ -107,7 +113,11 @@ pub fn report(path: &Path, answers: bool) -> Result<Vec<Row>, Failure> {
         });
     }
     for bridge in others {
-        let is = "not set up: they do not reach the proxy, and instance metadata is open to them";
+        let is = if has_address && !is_guarded {
+            "not set up: let in if nothing else drops it, and instance metadata is open to them"
+        } else {
+            "not set up: they do not reach the proxy, and instance metadata is open to them"
+        };
         rows.push(row(&format!("containers on {bridge}"), TO_ENDPOINT, is, Some(up())));
     }
     rows.push(match (is_guarded, has_address) {

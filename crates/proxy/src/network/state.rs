@@ -121,6 +121,10 @@ pub(super) fn read(path: &Path) -> Result<Option<State>, Failure> {
     match read() {
         Ok(text) => serde_json::from_str(&text).map(Some).map_err(|error| cannot(error.to_string())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let why = format!("{}: {error}: it is read by root", path.display());
+            Err(Failure::new(Exit::NoPermission, why))
+        }
         Err(error) => Err(cannot(error.to_string())),
     }
 }

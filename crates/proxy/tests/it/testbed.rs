@@ -337,6 +337,15 @@ fn the_commands_fault_and_journal_do_what_they_say_and_their_exit_status_tells_i
     assert_eq!(page["entries"].as_array().unwrap().len(), 1);
     assert_eq!(run("journal", "clear").code(), 0);
     assert_eq!(run("journal", "assert --count 0").code(), 0);
+    // A name that is mistyped is no test that passes.
+    assert_eq!(run("journal", "assert --task exec --count 0").code(), 0);
+    for (command, arguments) in
+        [("journal", "assert --task exce --count 0"), ("journal", "ls --task exce"), ("fault", "clear exce")]
+    {
+        let ended = run(command, arguments);
+        assert_eq!(ended.code(), 1, "{command} {arguments}: {}", ended.stderr);
+        assert!(ended.stderr.contains("there is exec"), "{command} {arguments}: {}", ended.stderr);
+    }
     let nobody = rig::taskcreds("fault").args("ls --control http://127.0.0.1:1").run();
     assert_eq!(nobody.code(), 69, "{}", nobody.stderr);
     assert_eq!(rig::taskcreds("journal").arg("ls").run().code(), 64);
