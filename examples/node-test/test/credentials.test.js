@@ -32,5 +32,8 @@ test("two failures are ridden out", async () => {
   await control("PUT", "/faults", { faults: ["exec:status=503,times=2"] });
   assert.match(await whoAmI(new STSClient({})), /:assumed-role\/demo\//);
   const { entries } = await control("GET", "/journal?task=exec&place=credentials");
-  assert.deepEqual(entries.map((entry) => entry.status).slice(0, 3), [503, 503, 200]);
+  const statuses = entries.map((entry) => entry.status);
+  // Counted, as the client of the test before may still have been fetching.
+  assert.equal(statuses.filter((status) => status === 503).length, 2);
+  assert.equal(statuses.at(-1), 200);
 });
