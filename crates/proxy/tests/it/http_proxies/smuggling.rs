@@ -8,6 +8,7 @@
 //! of those only the number is compared. Meanwhile somebody asks honestly through the same front and always gets its own answer.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+#![expect(clippy::print_stdout, reason = "the figures")]
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -121,8 +122,16 @@ fn honest(front: SocketAddr, host: SocketAddr, task: &Task, body: &str, is_over:
     Ok(count)
 }
 
-/// Sends everything through this front; returns how many requests of the cases it has sent on, and all figures.
-fn compare(start: impl Fn(SocketAddr) -> Result<Front, String>) -> Option<(usize, String)> {
+/// A comparison.
+enum Compared {
+    /// How many requests of the cases were sent on, and all figures.
+    Alike(usize, String),
+    /// Nothing that was smuggled was seen and nobody got another's answer, but the counts differ.
+    Differ(String),
+}
+
+/// Sends everything through this front.
+fn compare(start: impl Fn(SocketAddr) -> Result<Front, String>) -> Option<Compared> {
     let sts = Sts::new();
     let tasks = [Task::new("web"), Task::with_token("web"), raw::longest(), Task::new("honest")];
     let [plain, secured, longest, polite] = &tasks;
@@ -169,48 +178,65 @@ fn compare(start: impl Fn(SocketAddr) -> Result<Front, String>) -> Option<(usize
     let (sent, all) = (total(&sent_on), total(&seen));
     let unparsed = seen.remove("-").unwrap_or_default();
     sent_on.remove("-");
-    let mut again = 0;
+    let mut differences = Vec::new();
     for (user_agent, count) in &seen {
         let sent = sent_on.get(user_agent).copied().unwrap_or_default();
-        let number = user_agent.split_once('-').and_then(|(_, number)| number.parse::<usize>().ok());
-        let case = number.and_then(|number| cases.get(number));
-        // haproxy may send a request again, and log it once, when a connection that it had kept breaks: seen once in some twenty runs.
-        if user_agent.starts_with("case-") && *count == sent + 1 {
-            again += 1;
-            continue;
+        if *count > sent {
+            let number = user_agent.split_once('-').and_then(|(_, number)| number.parse::<usize>().ok());
+            let case = number.and_then(|number| cases.get(number));
+            let told = format!("{user_agent}: {count} seen, {sent} sent on: {case:?}");
+            assert!(user_agent.starts_with("case-"), "{told}");
+            differences.push(told);
         }
-        assert!(*count <= sent, "{user_agent}: {count} seen, {sent} sent on: {case:?}");
     }
-    assert!(again <= 3, "{again} requests were seen twice");
-    assert_eq!(all, sent + again, "seen and sent on; {unparsed} had no user agent");
+    if all != sent {
+        differences.push(format!("{all} seen and {sent} sent on; {unparsed} had no user agent"));
+    }
+    if !differences.is_empty() {
+        return Some(Compared::Differ(differences.join("\n")));
+    }
     let count = cases.len();
     let told = format!(
         "{count} cases beside {honest} honest requests: {sent} sent on, as many seen, {unparsed} without a user agent"
     );
-    Some((sent - honest, told))
+    Some(Compared::Alike(sent - honest, told))
 }
 
 /// Fewer would mean that a front was not what it should be.
 const FEWEST: usize = 800;
 
+/// Readers who disagree on a case disagree each time, but what haproxy logs of a kept connection that breaks under its request is not
+/// always what it has done (once in hundreds of runs). So counts that differ are a fault when they differ twice.
+fn nothing_is_smuggled(start: impl Fn(SocketAddr) -> Result<Front, String>) {
+    let mut before = None;
+    loop {
+        match (compare(&start), before) {
+            (None, _) => return,
+            (Some(Compared::Alike(sent, told)), _) => {
+                println!("{told}");
+                assert!(sent >= FEWEST, "{told}");
+                return;
+            }
+            (Some(Compared::Differ(told)), None) => {
+                println!("once more, as the counts differ: {told}");
+                before = Some(told);
+            }
+            (Some(Compared::Differ(told)), Some(before)) => unreachable!("the counts differ twice: {before}\n{told}"),
+        }
+    }
+}
+
 #[test]
 fn behind_haproxy_the_requests_seen_are_those_sent_on() {
-    let Some((sent, told)) = compare(|to| Front::haproxy(to, "")) else { return };
-    println!("{told}");
-    assert!(sent >= FEWEST, "{told}");
+    nothing_is_smuggled(|to| Front::haproxy(to, ""));
 }
 
 #[test]
 fn behind_a_haproxy_that_takes_invalid_requests_they_are_too() {
-    let lenient = |to| Front::haproxy(to, "option accept-invalid-http-request");
-    let Some((sent, told)) = compare(lenient) else { return };
-    println!("{told}");
-    assert!(sent >= FEWEST, "{told}");
+    nothing_is_smuggled(|to| Front::haproxy(to, "option accept-invalid-http-request"));
 }
 
 #[test]
 fn behind_nginx_they_are_too() {
-    let Some((sent, told)) = compare(|to| Front::nginx(to, "")) else { return };
-    println!("{told}");
-    assert!(sent >= FEWEST, "{told}");
+    nothing_is_smuggled(|to| Front::nginx(to, ""));
 }
