@@ -13,7 +13,7 @@ pub struct Answered<'a> {
     /// The status that was answered.
     pub status: u16,
     /// The error code; none with a 200.
-    pub code: Option<&'static str>,
+    pub code: Option<&'a str>,
     /// Who has asked.
     pub peer: SocketAddr,
     /// The path without the id; none where it was none of ours.
@@ -40,7 +40,7 @@ struct AnswerLine<'a> {
     event: &'static str,
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'static str>,
+    code: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     peer: SocketAddr,

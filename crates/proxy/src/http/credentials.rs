@@ -86,6 +86,27 @@ impl Endpoint {
         (answer, seen)
     }
 
+    /// Records and counts an answer that was asked for in place of the one that would have been given (a fault).
+    pub(crate) async fn stood_in(
+        &self,
+        request: &Parts,
+        connected: Connected,
+        seen: &Seen,
+        status: StatusCode,
+        code: &str,
+    ) {
+        if let Some(audit) = &self.audit {
+            let answered = Answered {
+                status: status.as_u16(),
+                code: Some(code),
+                reason: Some("Fault"),
+                ..record(request, connected, seen, None)
+            };
+            audit.answered(&answered).await;
+        }
+        self.metrics.answered(status);
+    }
+
     /// The answer that an outcome is, counted.
     pub(crate) fn respond(&self, outcome: Result<Response<Full<Bytes>>, Fault>) -> Response<Full<Bytes>> {
         let response = outcome.unwrap_or_else(|fault| fault.response());

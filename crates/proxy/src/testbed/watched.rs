@@ -36,11 +36,11 @@ impl Answer for Watched {
 
     async fn exchange(&self, request: Request<Incoming>, connected: Connected) -> Result<Response<Full<Bytes>>, Cut> {
         let (request, _) = request.into_parts();
-        let task = self.task(&request, connected);
-        let fault = task.as_ref().and_then(|task| Some((task, self.testbed.faults.next_of_task(task)?)));
+        let seen = self.seen(&request, connected);
+        let fault = seen.task.as_ref().and_then(|task| Some((task, self.testbed.faults.next_of_task(task)?)));
         match fault {
             None => Ok(dated(self.serve(&request, connected, None).await.0)),
-            Some((task, fault)) => self.fail(&request, connected, task, &fault).await,
+            Some((task, fault)) => self.fail(&request, connected, task, &seen, &fault).await,
         }
     }
 
@@ -50,9 +50,12 @@ impl Answer for Watched {
 }
 
 impl Watched {
-    /// The task that a request opens, by all rules of the endpoint: no other request meets a fault.
-    fn task(&self, request: &Parts, connected: Connected) -> Option<Arc<Task>> {
-        self.endpoint.task(request, connected, &mut Seen::default()).ok().map(|(task, _)| task)
+    /// What a request opens, by all rules of the endpoint: without a task, it meets no fault.
+    fn seen(&self, request: &Parts, connected: Connected) -> Seen {
+        let mut seen = Seen::default();
+        // The endpoint tells the caller why, and records it.
+        let _ = self.endpoint.task(request, connected, &mut seen);
+        seen
     }
 
     /// Answers as the endpoint does, and notes it.
@@ -71,6 +74,7 @@ impl Watched {
         request: &Parts,
         connected: Connected,
         task: &Arc<Task>,
+        seen: &Seen,
         fault: &Fault,
     ) -> Result<Response<Full<Bytes>>, Cut> {
         let _ = self.stop.run_until_cancelled(tokio::time::sleep(fault.delay)).await;
@@ -101,7 +105,7 @@ impl Watched {
         }
         if let Some((status, code, message)) = refusal(fault, effect) {
             self.note(Some(task), Some(status), Some(&code), None, Some(fault));
-            self.endpoint.metrics.answered(status);
+            self.endpoint.stood_in(request, connected, seen, status, &code).await;
             return Ok(dated(response(status, "application/json", error::body(status, &code, &message))));
         }
         let (answer, _) = serve().await;

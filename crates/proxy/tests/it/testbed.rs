@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
+use crate::audit;
 use crate::http::{Answer, Connection, get_with_token, request};
 use crate::operations::operations;
 use crate::rig::{self, Process, until};
@@ -360,7 +361,8 @@ fn with_real_sts_nothing_fails_on_purpose_unless_it_is_allowed_and_then_readines
         let start = if flags.is_empty() { start } else { start.args(flags) };
         start.envs(sts.environment())
     };
-    let in_file = "faults = [\"web:status=503,times=1\"]\n";
+    let (_folder, log, _, settings) = audit::audited();
+    let in_file = &format!("faults = [\"web:status=503,times=1\"]\n[audit]\n{settings}");
     for (top, flags) in [("", "--fault web:hang"), (in_file, "")] {
         let refused = serve(top, flags).run();
         assert!(refused.code() == 64 && refused.stderr.contains("--allow-faults"), "{}", refused.stderr);
@@ -379,6 +381,11 @@ fn with_real_sts_nothing_fails_on_purpose_unless_it_is_allowed_and_then_readines
     let ready = || crate::http::get(operations(&proxy), "/readyz").status;
     until("ready", || ready() == 200);
     proxy.end();
+    let answered = audit::all_records(&log).into_iter().filter(|record| record["event"] == "answer");
+    let told: Vec<_> = answered.map(|it| json!([it["status"], it["code"], it["reason"], it["taskArn"]])).collect();
+    let arn = json!(task.arn());
+    assert_eq!(told[0], json!([503, "CredentialsUninitialized", "Fault", arn]));
+    assert_eq!(*told.last().unwrap(), json!([200, null, null, arn]));
 
     let proxy = serve("", "--control 127.0.0.1:0").spawn();
     let said = proxy.says("control interface at http://");
