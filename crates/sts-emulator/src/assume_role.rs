@@ -62,8 +62,25 @@ fn role<'a>(request: &AssumeRole, caller: &Caller, roles: &'a Roles) -> Result<O
     match (roles, roles.find(&request.role_arn)) {
         (Roles::Any, _) => Ok(None),
         (Roles::Listed(_), Some(role)) => Ok(Some(role)),
-        (Roles::Listed(_), None) => Err(Error::AccessDenied(denied(caller, "sts:AssumeRole", request))),
+        // AWS's sentence, and what AWS does not tell.
+        (Roles::Listed(listed), None) => Err(Error::AccessDenied(format!(
+            "{} (the emulator has no role of this ARN; it has {})",
+            denied(caller, "sts:AssumeRole", request),
+            some_of(listed)
+        ))),
     }
+}
+
+/// The first few, so that who has mistyped one sees it.
+fn some_of(listed: &[Role]) -> String {
+    const FEW: usize = 3;
+    let mut told: Vec<_> = listed.iter().take(FEW).map(|role| role.arn.clone()).collect();
+    match listed.len() {
+        0 => told.push("none".to_owned()),
+        count if count > FEW => told.push(format!("{} more", count - FEW)),
+        _ => {}
+    }
+    told.join(", ")
 }
 
 fn denied(caller: &Caller, action: &str, request: &AssumeRole) -> String {

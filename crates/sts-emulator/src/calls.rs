@@ -36,6 +36,8 @@ pub struct Call {
     pub action: Option<String>,
     /// Who called; none if the signature was not good.
     pub caller_arn: Option<String>,
+    /// The access key id that it was signed with; none if the signature was not good.
+    pub caller_access_key_id: Option<String>,
     /// The access key id of the session that was issued. An identifier, not a secret.
     pub issued_access_key_id: Option<String>,
     /// The header `User-Agent`.
@@ -70,6 +72,7 @@ impl Call {
             fault: None,
             action: None,
             caller_arn: None,
+            caller_access_key_id: None,
             issued_access_key_id: None,
             user_agent: user_agent.map(|bytes| bounded(&String::from_utf8_lossy(bytes), MAX_UNSIGNED)),
             role_arn: None,

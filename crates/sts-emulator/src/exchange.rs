@@ -87,10 +87,11 @@ fn perform(
     let form = Form::parse(&body)?;
     call.note_action(&form);
     let action = Action::parse(&form)?;
-    let caller = authenticate(emulator, head, &body, call.at)?;
+    let (access_key_id, caller) = authenticate(emulator, head, &body, call.at)?;
     // Not before: what anybody may send must not fill the memory.
     call.note_parameters(&form);
     call.caller_arn = Some(caller.principal.arn.clone());
+    call.caller_access_key_id = Some(access_key_id);
     match action {
         Action::GetCallerIdentity => {
             let result = xml::caller_identity(&caller.principal);
@@ -138,11 +139,12 @@ fn check_target(head: &Parts) -> Result<(), Error> {
     Ok(())
 }
 
-fn authenticate(emulator: &Emulator, head: &Parts, body: &[u8], now: SystemTime) -> Result<Caller, Error> {
+fn authenticate(emulator: &Emulator, head: &Parts, body: &[u8], now: SystemTime) -> Result<(String, Caller), Error> {
     let authorization = Authorization::parse(&head.headers)?;
     let key = keys(emulator).find(authorization.access_key_id, authorization.session_token, now)?;
     authorization.verify(&head.headers, body, &key.secret, now)?;
-    Ok(Caller { region: Some(authorization.region().to_owned()), ..key.caller.clone() })
+    let caller = Caller { region: Some(authorization.region().to_owned()), ..key.caller.clone() };
+    Ok((key.access_key_id.clone(), caller))
 }
 
 fn keys(emulator: &Emulator) -> MutexGuard<'_, Keys> {

@@ -216,6 +216,9 @@ impl Testbed {
             is_for || call.caller_arn.as_deref().is_some_and(|caller| caller.ends_with(&own))
         };
         let entry = Self::entry_of(tasks.iter().find(is_of).map(|task| &**task));
+        // Of a call that hands no session out, the one that it was made with.
+        let is_identity = call.action.as_deref() == Some("GetCallerIdentity");
+        let called_with = call.caller_access_key_id.as_ref().filter(|_| is_identity);
         let asked = call.role_arn.as_deref().and_then(|arn| arn.rsplit('/').next()).map(str::to_owned);
         self.journal.push(Entry {
             place: "sts".to_owned(),
@@ -223,7 +226,7 @@ impl Testbed {
             role: asked.or(entry.role),
             status: call.status,
             code: (call.outcome != "Success").then(|| call.outcome.to_string()),
-            access_key_id: call.issued_access_key_id.clone(),
+            access_key_id: call.issued_access_key_id.as_ref().or(called_with).cloned(),
             fault: call.fault.clone(),
             ..entry
         });

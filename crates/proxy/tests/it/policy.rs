@@ -299,6 +299,11 @@ fn exec_assumes_an_emulated_role_only_if_that_trusts_its_caller() {
         ),
         (format!("{web} --emulated-caller ecs -- true"), 0, ""),
         (
+            "--role arn:aws:iam::111122223333:role/wbe -- true".to_owned(),
+            77,
+            "(the emulator has no role of this ARN; it has arn:aws:iam::111122223333:role/",
+        ),
+        (
             format!("{web} --emulated-caller arn:aws:iam::111122223333:user/other -- true"),
             77,
             "does not trust arn:aws:iam::111122223333:user/other",

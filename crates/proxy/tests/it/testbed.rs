@@ -234,6 +234,9 @@ fn sessions_are_rotated_and_ended_on_demand_and_nothing_that_has_ended_is_served
     assert_ne!(first, second);
     let before = exec.get().json();
     assert_eq!(exec.who_am_i(&before), Ok(()));
+    let key = before["AccessKeyId"].as_str().unwrap();
+    let called = exec.journal(&format!("place=sts&action=GetCallerIdentity&accessKeyId={key}"));
+    assert_eq!((called.len(), &called[0]["task"]), (1, &json!("exec")));
     assert_eq!(exec.control("POST", "/tasks/exec/expire", &Value::Null).0, 200);
     assert_ne!(exec.key(), second);
     assert_eq!(exec.who_am_i(&before), Err("ExpiredToken".to_owned()));

@@ -90,7 +90,9 @@ async fn a_role_that_is_not_listed_is_denied() {
     let client = sts.client(sts.caller(USER));
     let other = "arn:aws:iam::111122223333:role/other";
     let result = client.assume_role().role_arn(other).role_session_name("task").send().await;
-    let message = format!("User: {USER} is not authorized to perform: sts:AssumeRole on resource: {other}");
+    let message = format!(
+        "User: {USER} is not authorized to perform: sts:AssumeRole on resource: {other} (the emulator has no role of this ARN; it has {ROLE})"
+    );
     assert_eq!(refusal(result), ("AccessDenied".to_owned(), message));
     client.assume_role().role_arn(ROLE).role_session_name("task").send().await.unwrap();
 }
