@@ -6,7 +6,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::config::DEFAULT_PORT;
-use crate::network::request::Interface;
+use crate::network::request::{Interface, Request};
 use crate::network::rules::Backend;
 use crate::network::{Mode, STATE};
 
@@ -84,6 +84,25 @@ pub struct NetworkUp {
     /// Stay, and put back what others wipe, as a firewall that is loaded anew.
     #[arg(long, conflicts_with = "print")]
     pub watch: bool,
+}
+
+impl From<NetworkUp> for Request {
+    fn from(up: NetworkUp) -> Self {
+        Self {
+            modes: up.mode,
+            bridges: up.bridges,
+            namespaces: up.netns,
+            nat: up.nat.then_some(up.port),
+            ipv6: up.ipv6,
+            block_imds: match (up.block_imds, up.no_block_imds) {
+                (true, _) => Some(true),
+                (_, true) => Some(false),
+                _ => None,
+            },
+            backend: up.backend.and_then(|choice| choice.0),
+            early: up.early,
+        }
+    }
 }
 
 /// What holds the rules; `None`: what is there.

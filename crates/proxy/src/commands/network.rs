@@ -1,6 +1,6 @@
 //! `taskcreds network`: what is asked for, what comes of it, and the watch that puts back what others wipe.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::signals::Signals;
 use super::{healthcheck, runtime, say, say_table};
-use crate::cli::{self, NetworkAction, NetworkUp};
+use crate::cli::{self, NetworkAction};
 use crate::config::Manage;
 use crate::failure::{Exit, Failure};
 use crate::network::request::Request;
@@ -22,7 +22,7 @@ pub(super) fn run(flags: cli::Network, environment: &HashMap<String, String>) ->
     let state = flags.state.as_path();
     match flags.action {
         NetworkAction::Up(up) => {
-            let (print, is_watched, request) = (up.print, up.watch, request(up));
+            let (print, is_watched, request) = (up.print, up.watch, Request::from(up));
             if print {
                 network::print(&request, environment, state)?.iter().for_each(say);
                 return Ok(ExitCode::SUCCESS);
@@ -46,23 +46,6 @@ pub(super) fn run(flags: cli::Network, environment: &HashMap<String, String>) ->
             Ok(ExitCode::SUCCESS)
         }
         NetworkAction::Status => status(state),
-    }
-}
-
-fn request(up: NetworkUp) -> Request {
-    Request {
-        modes: up.mode,
-        bridges: up.bridges,
-        namespaces: up.netns,
-        nat: up.nat.then_some(up.port),
-        ipv6: up.ipv6,
-        block_imds: match (up.block_imds, up.no_block_imds) {
-            (true, _) => Some(true),
-            (_, true) => Some(false),
-            _ => None,
-        },
-        backend: up.backend.and_then(|choice| choice.0),
-        early: up.early,
     }
 }
 
@@ -144,7 +127,8 @@ pub(super) fn check(state: &Path) -> Result<ExitCode, Failure> {
     }));
     say_table(&table);
     let mut mends: Vec<_> = rows.iter().filter_map(|row| row.mend.as_deref()).collect();
-    mends.dedup();
+    let mut told = HashSet::new();
+    mends.retain(|mend| told.insert(*mend));
     if mends.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }

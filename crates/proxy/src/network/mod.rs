@@ -6,6 +6,7 @@
 mod addresses;
 mod command;
 mod iptables;
+mod mend;
 mod nft;
 pub mod plan;
 pub mod report;

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use super::command::Call;
+use super::mend::Mend;
 use super::plan::{ENDPOINT, IMDS, PORT, Piece, Plan};
 use super::{Part, demand_privilege, facts, missing_rules, state};
 use crate::failure::Failure;
@@ -41,15 +42,7 @@ pub fn report(path: &Path, answers: impl Fn(SocketAddr) -> bool) -> Result<Vec<R
     };
     let is_guarded = missing.is_empty() && state.as_ref().is_some_and(|state| state.backend.is_some());
     let others: Vec<_> = bridges().into_iter().filter(|bridge| !wanted.bridges.contains(bridge)).collect();
-    let all: Vec<_> = wanted.bridges.iter().chain(&others).cloned().collect();
-    let up = || match all.as_slice() {
-        [] => "taskcreds network up --mode host".to_owned(),
-        all => format!(
-            "taskcreds network up --bridge {}{}",
-            all.join(" --bridge "),
-            if wanted.nat.is_some() { " --nat" } else { "" }
-        ),
-    };
+    let mend = Mend { wanted: &wanted, facts: &facts };
     let row =
         |from: &str, to, is: &str, mend: Option<String>| Row { from: from.to_owned(), to, is: is.to_owned(), mend };
     let has_address =
@@ -65,7 +58,7 @@ pub fn report(path: &Path, answers: impl Fn(SocketAddr) -> bool) -> Result<Vec<R
         _ => SocketAddr::from((LINK_LOCAL, PORT)),
     };
     let mut rows = vec![match (has_address, answers(listens_at)) {
-        (false, _) => row("this machine", TO_ENDPOINT, "the address is on no interface", Some(up())),
+        (false, _) => row("this machine", TO_ENDPOINT, "the address is on no interface", Some(mend.any(&others))),
         (true, true) if !asks_itself => row("this machine", TO_ENDPOINT, "no answer, as without host mode", None),
         (true, true) => row("this machine", TO_ENDPOINT, "a proxy answers", None),
         (true, false) => row("this machine", TO_ENDPOINT, &format!("no proxy answers at {listens_at}"), Some(listen)),
@@ -78,19 +71,25 @@ pub fn report(path: &Path, answers: impl Fn(SocketAddr) -> bool) -> Result<Vec<R
         rows.push(match (is_guarded, facts.absent.contains(bridge), broken) {
             (_, true, _) => row(&from, TO_ENDPOINT, "the bridge is not there (yet)", None),
             (true, _, None) if has_address => row(&from, TO_ENDPOINT, "let in", None),
-            (true, _, Some(piece)) => row(&from, TO_ENDPOINT, &format!("missing: {piece}"), Some(up())),
-            _ => row(&from, TO_ENDPOINT, "rules are missing: let in only if nothing else drops it", Some(up())),
+            (true, _, Some(piece)) => row(&from, TO_ENDPOINT, &format!("missing: {piece}"), Some(mend.bridges(&[]))),
+            _ => {
+                let is = "rules are missing: let in only if nothing else drops it";
+                row(&from, TO_ENDPOINT, is, Some(mend.bridges(&[])))
+            }
         });
         rows.push(match (wanted.block_imds, is_guarded) {
             (true, true) => row(&from, TO_IMDS, "blocked", None),
-            (true, false) => row(&from, TO_IMDS, "NOT blocked: they can take this machine's own role", Some(up())),
+            (true, false) => {
+                let is = "NOT blocked: they can take this machine's own role";
+                row(&from, TO_IMDS, is, Some(mend.bridges(&[])))
+            }
             (false, _) => row(&from, TO_IMDS, "open, as asked for (--no-block-imds)", None),
         });
     }
     for (path, namespace) in &wanted.namespaces {
         let from = format!("task in {}", path.display());
         let down = || format!("taskcreds network down --netns {}", path.display());
-        let again = || format!("taskcreds network up --mode awsvpc --netns {}", path.display());
+        let again = || mend.namespace(path);
         if !path.exists() {
             rows.push(row(&from, TO_ENDPOINT, "the namespace has gone", Some(down())));
             continue;
@@ -112,27 +111,32 @@ pub fn report(path: &Path, answers: impl Fn(SocketAddr) -> bool) -> Result<Vec<R
             (false, _) => row(&from, TO_IMDS, "open, as asked for", None),
         });
     }
-    for bridge in others {
+    for bridge in &others {
         let is = if has_address && !is_guarded {
             "not set up: let in if nothing else drops it, and instance metadata is open to them"
         } else {
             "not set up: they do not reach the proxy, and instance metadata is open to them"
         };
-        rows.push(row(&format!("containers on {bridge}"), TO_ENDPOINT, is, Some(up())));
+        rows.push(row(&format!("containers on {bridge}"), TO_ENDPOINT, is, Some(mend.bridges(&others))));
     }
     rows.push(match (is_guarded, has_address) {
         (true, _) => row("neighbours", TO_ENDPOINT, "dropped", None),
         (false, false) => row("neighbours", TO_ENDPOINT, "no answer: the address is on no interface", None),
         (false, true) => {
-            row("neighbours", TO_ENDPOINT, "NOT dropped: who routes it through this machine gets in", Some(up()))
+            let is = "NOT dropped: who routes it through this machine gets in";
+            row("neighbours", TO_ENDPOINT, is, Some(mend.any(&others)))
         }
     });
-    rows.push(row(
-        "this machine",
-        TO_IMDS,
-        &format!("open ({IMDS} cannot be blocked for programs of this machine)"),
-        None,
-    ));
+    let is_here = |piece: &&Piece| matches!(piece, Piece::Route { space: None, by, .. } if by == "unreachable");
+    let is_whole = plan.pieces.iter().filter(is_here).all(Piece::is_there);
+    rows.push(match (wanted.shared, is_whole) {
+        (Some(true), true) => row("this machine", TO_IMDS, "unreachable", None),
+        (Some(true), false) => row("this machine", TO_IMDS, "NOT blocked, as was asked for", Some(mend.shared())),
+        (Some(false), _) => row("this machine", TO_IMDS, "open (up --mode shared --block-imds closes it)", None),
+        (None, _) => {
+            row("this machine", TO_IMDS, &format!("open ({IMDS} cannot be blocked for programs of this machine)"), None)
+        }
+    });
     Ok(rows)
 }
 

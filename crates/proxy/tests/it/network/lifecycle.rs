@@ -200,3 +200,30 @@ fn check_tells_what_reaches_what_and_the_command_that_mends_it() {
         assert!(wiped.stdout.contains(part), "{part}: {}", wiped.stdout);
     }
 }
+
+/// A mend that changed what it is to mend would be a fault of its own.
+#[test]
+fn what_check_says_mends_it_and_leaves_the_rest_as_it_was_asked_for() {
+    let Some(world) = World::unless("check --network and its mends") else { return };
+    let check = || world.command("check", "--network").run();
+    let mend = |said: &str| {
+        let lines: Vec<_> = said.lines().filter_map(|line| line.strip_prefix("  taskcreds network ")).collect();
+        for line in &lines {
+            world.done(line);
+        }
+        assert!(!lines.is_empty(), "{said}");
+    };
+    // A pod has no route of its own to instance metadata.
+    world.sh("ip route del 169.254.169.254/32 via 10.92.0.2; ip -6 route del fd00:ec2::254/128 via fd92::2");
+    world.done("up --bridge br0 --nat --port 4711 --no-block-imds");
+    world.done("up --mode shared --block-imds --nat --port 4711");
+    let before = check().stdout;
+    assert!(before.contains("this machine       instance metadata  ok      unreachable\n"), "{before}");
+    world.sh("nft flush ruleset; ip route del unreachable 169.254.169.254");
+    let wiped = check().stdout;
+    assert!(wiped.contains("NOT blocked, as was asked for"), "{wiped}");
+    mend(&wiped);
+    assert_eq!(check().stdout, before);
+    assert_eq!(world.run("status").code(), 0);
+    world.done("down");
+}
