@@ -438,6 +438,25 @@ mod tests {
     }
 
     #[test]
+    fn a_previous_token_that_the_configuration_no_longer_names_is_taken_back() {
+        let (registry, task) = (Registry::new(2), new_task("web"));
+        let with = |tokens: &[&str]| {
+            let tokens = tokens.iter().map(|token| Token::new(*token).unwrap()).collect();
+            registry.reconcile(vec![NewTask { tokens, ..task.clone() }]).unwrap()
+        };
+        let accepts =
+            |token: &str| registry.authenticate(task.id.expose(), token.as_bytes(), from(Arrival::Elsewhere)).is_ok();
+        with(&["now", "leaked"]);
+        assert_eq!((with(&["now", "leaked"]).new_tokens, accepts("leaked")), (0, true));
+        assert_eq!((with(&["now"]).new_tokens, accepts("now"), accepts("leaked")), (1, true, false));
+        // Nor one that was remembered first and named then.
+        with(&["next"]);
+        with(&["next", "now"]);
+        with(&["next"]);
+        assert_eq!((accepts("next"), accepts("now")), (true, false));
+    }
+
+    #[test]
     fn a_reconciliation_that_fails_changes_nothing() {
         let registry = Registry::new(2);
         let task = new_task("web");

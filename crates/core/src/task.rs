@@ -80,24 +80,31 @@ impl Registration {
 pub struct Task {
     pub(crate) registration: Registration,
     pub(crate) lease: Lease,
+    /// Whether its last token is one that the configuration has replaced, and not one that it names.
+    remembers: bool,
 }
 
 impl Task {
     /// A registration with a lease of its own.
     pub(crate) fn begin(registration: Registration) -> Self {
-        Self { registration, lease: Lease::begin() }
+        Self { registration, lease: Lease::begin(), remembers: false }
     }
 
-    /// The same registration, lease included, with these tokens; where there is one, the last present one stays valid beside it.
+    /// The same registration, lease included, with these tokens; where there is one, the last present one stays valid beside it. One that
+    /// was named beside it and is not any more is taken back.
     pub(crate) fn with_tokens(self: &Arc<Self>, mut tokens: Vec<TokenDigest>) -> Arc<Self> {
+        let mut remembers = false;
         match (tokens.as_slice(), self.registration.tokens.first()) {
-            ([present], Some(last)) if present == last => return Arc::clone(self),
-            ([_], Some(last)) => tokens.push(last.clone()),
-            ([], None) => return Arc::clone(self),
+            ([present], Some(last)) if present == last && self.remembers => return Arc::clone(self),
+            (named, _) if *named == self.registration.tokens && !self.remembers => return Arc::clone(self),
+            ([present], Some(last)) if present != last => {
+                tokens.push(last.clone());
+                remembers = true;
+            }
             _ => {}
         }
         let registration = Registration { tokens, ..self.registration.clone() };
-        Arc::new(Self { registration, lease: self.lease.clone() })
+        Arc::new(Self { registration, lease: self.lease.clone(), remembers })
     }
 
     /// What it was registered with.

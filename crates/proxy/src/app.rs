@@ -173,7 +173,6 @@ impl Proxy {
             Budget::new(budget),
             freshness,
             taskcreds_core::spread,
-            config.max_tasks as u64,
             Box::new(move |task, settled, took| {
                 counts.loaded(settled, took);
                 if let Some(audit) = &minted {

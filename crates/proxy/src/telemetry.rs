@@ -98,8 +98,7 @@ mod tests {
         runtime.block_on(async {
             let sts = TestSts::new(|_, _| panic!("{SECRET}"));
             let (clock, budget) = (Arc::new(SystemClock), Budget::new(BudgetLimits::default()));
-            let sessions =
-                SessionCache::new(sts, clock, budget, Freshness::default(), || 0.5, 1, Box::new(|_, _, _| {}));
+            let sessions = SessionCache::new(sts, clock, budget, Freshness::default(), || 0.5, Box::new(|_, _, _| {}));
             let task = Registry::new(1).register(Registration::configured(new_task("web"))).unwrap();
             let answer = crate::http::error::Fault::Session(
                 crate::http::error::Version::V2,

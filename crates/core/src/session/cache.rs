@@ -30,8 +30,8 @@ const LONGEST_SESSION: Duration = Duration::from_secs(13 * 3600);
 
 /// The sessions of all tasks.
 pub struct SessionCache {
-    /// Cells, not credentials: an instant, infallible `get_with`, and nothing in here knows an expiry. An evicted cell costs one
-    /// STS call and nothing else, because the registry is the truth.
+    /// Cells, not credentials: an instant, infallible `get_with`, and nothing in here knows an expiry. A cell goes when its lease has
+    /// ended or nobody has read it for longer than any session lasts.
     cells: moka::sync::Cache<LeaseId, Arc<Entry>>,
     sts: Arc<dyn AssumeRole>,
     clock: Arc<dyn Clock>,
@@ -109,21 +109,17 @@ pub enum SessionError {
 }
 
 impl SessionCache {
-    /// A cache for at most `capacity` tasks. `chance` returns a number in `0.0..1.0`.
+    /// A cache for all tasks that there are: how many that is, is for the registry to say. `chance` returns a number in `0.0..1.0`.
     pub fn new(
         sts: Arc<dyn AssumeRole>,
         clock: Arc<dyn Clock>,
         budget: Budget,
         freshness: Freshness,
         chance: fn() -> f64,
-        capacity: u64,
         on_load: Box<OnLoad>,
     ) -> Arc<Self> {
-        let cells = moka::sync::Cache::builder()
-            .max_capacity(capacity)
-            .time_to_idle(freshness.idle_after + LONGEST_SESSION)
-            .eviction_policy(moka::policy::EvictionPolicy::lru())
-            .build();
+        // Without a capacity: a cell that makes room for another one is a session lost (invariant 3).
+        let cells = moka::sync::Cache::builder().time_to_idle(freshness.idle_after + LONGEST_SESSION).build();
         let (loads, wake, trouble) = (TaskTracker::new(), Notify::new(), Mutex::default());
         Arc::new(Self { cells, sts, clock, budget, freshness, chance, on_load, loads, wake, trouble })
     }

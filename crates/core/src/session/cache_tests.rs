@@ -7,7 +7,7 @@ use crate::budget::BudgetLimits;
 use crate::registry::{NewTask, Registry};
 use crate::role::{Region, SessionSpec};
 use crate::session::NewSession;
-use crate::task::{CredentialsId, Registration};
+use crate::task::{CredentialsId, Registration, Source};
 use crate::test_util::{TestClock, TestSts, new_session, new_task, session_until};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -49,7 +49,6 @@ impl Rig {
             Budget::new(limits),
             freshness,
             || 0.5,
-            10_000,
             Box::new(|_, _, _| {}),
         );
         Self { registry: Registry::new(10_000), clock, sts, cache }
@@ -104,6 +103,22 @@ async fn invariant_2_a_load_outlives_the_client_that_caused_it() {
     }
     assert!(rig.cache.get(&task).await.is_ok());
     assert_eq!(rig.sts.calls(), 1);
+}
+
+/// The configuration is taken over beside what was registered, even if it is more than `max_tasks` together.
+#[tokio::test(start_paused = true)]
+async fn invariant_3_no_session_makes_room_for_another() {
+    let rig = Rig { registry: Registry::new(2), ..Rig::new(hour) };
+    let admin = ["one", "two"].map(|name| Registration::of(new_task(name), Source::Admin { uid: 0 }));
+    let mut tasks: Vec<_> = admin.into_iter().map(|new| rig.registry.register(new).unwrap()).collect();
+    tasks.extend(rig.registry.reconcile(["three", "four"].map(new_task).into()).unwrap().added);
+    for _ in 0..3 {
+        for task in &tasks {
+            rig.cache.get(task).await.unwrap();
+        }
+        rig.cache.cells.run_pending_tasks();
+    }
+    assert_eq!((tasks.len(), rig.sts.calls()), (4, 4));
 }
 
 #[tokio::test(start_paused = true)]

@@ -416,7 +416,7 @@ mod tests {
     fn registrations(folder: &std::path::Path) -> (Registrations, Arc<Registry>) {
         let sts = TestSts::new(|_, _| (Duration::ZERO, Ok(session_until(std::time::UNIX_EPOCH))));
         let (clock, budget) = (Arc::new(SystemClock), Budget::new(BudgetLimits::default()));
-        let sessions = SessionCache::new(sts, clock, budget, Freshness::default(), || 0.5, 10, Box::new(|_, _, _| {}));
+        let sessions = SessionCache::new(sts, clock, budget, Freshness::default(), || 0.5, Box::new(|_, _, _| {}));
         let (store, kept) = Store::open(folder).unwrap();
         let registry = Arc::new(Registry::new(10));
         let peer = |uid| Peer::new(uid, 0, &[]);

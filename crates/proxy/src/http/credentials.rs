@@ -236,7 +236,7 @@ mod tests {
         let until = SystemTime::now() + Duration::from_secs(3600);
         let sts = TestSts::new(move |_, _| (Duration::ZERO, Ok(session_until(until))));
         let (clock, budget) = (Arc::new(SystemClock), Budget::new(BudgetLimits::default()));
-        let sessions = SessionCache::new(sts, clock, budget, Freshness::default(), || 0.5, 1, Box::new(|_, _, _| {}));
+        let sessions = SessionCache::new(sts, clock, budget, Freshness::default(), || 0.5, Box::new(|_, _, _| {}));
         sessions.get(&task).await.unwrap();
         let endpoint = Arc::new(Endpoint {
             registry: Arc::clone(&registry),
