@@ -1,11 +1,15 @@
-//! The projects of this folder, as their users run them: under `taskcreds exec`, each with its own package manager and its own lock.
+//! The program and the projects of this folder, as their users run them: under `taskcreds exec`, each project with its own package manager and
+//! its own lock.
 //!
-//! Each is copied into the target folder, so that nothing is installed into the source. A project whose tools are not here is skipped.
+//! Each project is copied into the target folder, so that nothing is installed into the source. A project whose tools are not here is skipped.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+/// The program of this package.
+const WHOAMI: &str = env!("CARGO_BIN_EXE_whoami");
 
 /// The program, and the folder that a project was copied to.
 struct Project {
@@ -20,15 +24,20 @@ fn skip(why: &str) {
     let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("skipped: {why}\n").as_bytes());
 }
 
+/// The program, beside this package's own. `None` after the reason was said.
+fn taskcreds() -> Option<PathBuf> {
+    let program = Path::new(WHOAMI).with_file_name(format!("taskcreds{}", std::env::consts::EXE_SUFFIX));
+    if !program.exists() {
+        skip(&format!("{} is not built: cargo test --workspace builds it", program.display()));
+        return None;
+    }
+    Some(program)
+}
+
 impl Project {
     /// Copies a project and runs what installs its packages. `None` after the reason was said.
     fn installed(name: &str, program: &str, install: &[&str]) -> Option<Self> {
-        let taskcreds = Path::new(env!("CARGO_BIN_EXE_whoami"));
-        let taskcreds = taskcreds.with_file_name(format!("taskcreds{}", std::env::consts::EXE_SUFFIX));
-        if !taskcreds.exists() {
-            skip(&format!("{} is not built: cargo test --workspace builds it", taskcreds.display()));
-            return None;
-        }
+        let taskcreds = taskcreds()?;
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("examples").join(name);
         copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name), &folder);
         let project = Self { taskcreds, folder };
@@ -81,6 +90,17 @@ fn copy(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), to).unwrap();
         }
     }
+}
+
+#[test]
+fn an_ordinary_program_is_the_role_that_exec_gives_it() {
+    let Some(taskcreds) = taskcreds() else { return };
+    let mut exec = Command::new(taskcreds);
+    exec.env_clear().env("AWS_EC2_METADATA_DISABLED", "true").args(["exec", "--emulate", "--"]).arg(WHOAMI);
+    let output = exec.output().unwrap();
+    assert!(output.status.success(), "{}", told(&output));
+    let identity = String::from_utf8_lossy(&output.stdout);
+    assert!(identity.starts_with("arn:aws:sts::111122223333:assumed-role/demo/"), "{}", told(&output));
 }
 
 #[test]

@@ -6,17 +6,17 @@ use std::process::ExitCode;
 /// The exit statuses, after BSD's sysexits.h. They are documented in the README.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// `healthcheck`: not healthy.
+    /// It was asked how something stands, and it stands otherwise: not healthy, not there, not so.
     Unhealthy = 1,
     /// Wrong flags, or a configuration with faults.
     Usage = 64,
-    /// An address is taken or cannot be bound.
+    /// An address, a socket, a device, a program or a folder cannot be used.
     Unavailable = 69,
     /// The machine did not do what it always does.
     Software = 70,
     /// STS could not be reached in time.
     TemporaryFailure = 75,
-    /// STS refuses the role.
+    /// STS, a trust policy or the system does not allow it.
     NoPermission = 77,
     /// `exec`: CMD was found and cannot be run.
     NotExecutable = 126,

@@ -143,7 +143,11 @@ fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.len() <= 128 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
 }
 
+/// Behind these words STS has told which request it would have signed, the session token of the caller included.
+const CANONICAL: &str = "The Canonical String";
+
 fn one_line(text: &str) -> String {
+    let text = text.split_once(CANONICAL).map_or(text, |(before, _)| before.trim_end());
     text.chars().take(1_000).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
@@ -179,6 +183,8 @@ mod tests {
     #[test]
     fn a_message_is_one_line_of_bounded_length() {
         assert_eq!(one_line("a\r\nb"), "a  b");
+        let told = "The signature does not match. \n\nThe Canonical String for this request should have been\n'POST\n/\n\nx-amz-security-token:hidden";
+        assert_eq!(one_line(told), "The signature does not match.");
         assert_eq!(one_line(&"x".repeat(5_000)).len(), 1_000);
     }
 }

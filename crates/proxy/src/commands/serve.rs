@@ -124,12 +124,30 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Ids that nobody has given are told once, to whoever has started the command.
+/// Ids that nobody has given are told once, to whoever has started the command; not to the journal, which others read and which keeps them.
 fn say_made(made: &[MadeId], addresses: &[SocketAddr]) {
+    let is_kept = std::env::var("JOURNAL_STREAM").is_ok_and(|journal| is_journal(&journal, std::io::stdout()));
     for made in made {
+        if is_kept {
+            let (kind, task_arn) = (made.role_kind, &made.task_arn);
+            tracing::warn!(%task_arn, "the id that was made for the {kind} is not told, as standard output is the journal: set credentials_id");
+            continue;
+        }
         let (name, uri) = launch::uri(addresses, &made.id);
         say(format!("{} of {}: {name}={uri}", made.role_kind, made.task_arn));
     }
+}
+
+/// Whether this is the stream that systemd has connected to its journal, by device and inode: systemd.exec(5), `$JOURNAL_STREAM`.
+#[cfg(unix)]
+fn is_journal(journal: &str, stream: impl std::os::fd::AsFd) -> bool {
+    let is_it = |stat: rustix::fs::Stat| format!("{}:{}", stat.st_dev, stat.st_ino) == journal;
+    rustix::fs::fstat(stream).is_ok_and(is_it)
+}
+
+#[cfg(not(unix))]
+fn is_journal(_: &str, _: std::io::Stdout) -> bool {
+    false
 }
 
 /// What a reload does not change, by the names of the file.

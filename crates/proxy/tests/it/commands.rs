@@ -23,6 +23,19 @@ fn a_flag_that_nobody_knows_is_64_and_help_is_0() {
 }
 
 #[test]
+fn an_id_that_was_made_is_told_to_who_has_started_the_program_and_not_to_the_journal() {
+    let start = || rig::serve(Config::new(&[Task::without_id("web")]));
+    let told = start().spawn();
+    assert!(told.says("/v2/credentials/").contains("task role of "));
+    told.end();
+    let mut journal = std::process::Command::new("sh");
+    journal.args(["-c", "JOURNAL_STREAM=$(stat -L -c %d:%i /proc/$$/fd/1) exec \"$@\"", "sh"]).arg(rig::binary());
+    let kept = start().under(journal).spawn();
+    kept.logs("is not told, as standard output is the journal: set credentials_id");
+    assert!(!kept.end().stdout.contains("/credentials/"));
+}
+
+#[test]
 fn check_tells_every_fault_of_a_file_with_its_place() {
     let task =
         Task::new("web").and("duration_seconds = 1\nsesion_name = \"x\"\nexternal_id = 7\nregion = \"no region\"");

@@ -1,4 +1,4 @@
-//! The scripts of deploy/windows, as far as that can be told without Windows: they are parsed, and what they say of the proxy is so.
+//! The scripts of deploy/windows, as far as that can be told without Windows: they are parsed, and read alike by every Windows.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
