@@ -42,6 +42,9 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
     if config.admin.take().is_some() {
         tracing::warn!("dev makes no admin socket: [admin] is for serve");
     }
+    if config.network.manage.take().is_some() {
+        tracing::warn!("dev sets no network up: [network] manage is for serve; `taskcreds network up` does the same");
+    }
     if !flags.listen.listen.is_empty() {
         config.listen = flags.listen.listen;
     }

@@ -54,7 +54,10 @@ impl Store {
             let exit = Exit::Unavailable;
             Failure::new(
                 exit,
-                format!("cannot keep what is found in {}: {why} (--state names another file)", path.display()),
+                format!(
+                    "cannot keep what is found in {}: {why} (--state or TASKCREDS_NETWORK_STATE names another file)",
+                    path.display()
+                ),
             )
         };
         let held = || -> io::Result<File> {

@@ -97,6 +97,20 @@ impl Testbed {
     /// # Errors
     /// They are not allowed here, or name what there is not. Nothing has changed then.
     pub fn set(&self, faults: Vec<Fault>, in_place: bool) -> Result<(), Refusal> {
+        // A test suite knows what it does; where there is real STS, its operator is to see it.
+        let is_told = self.emulator.is_none();
+        self.change(faults, in_place, is_told)
+    }
+
+    /// Sets the faults to begin with, and warns of them.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn begin_with(&self, faults: Vec<Fault>) -> Result<(), Refusal> {
+        self.change(faults, true, true)
+    }
+
+    fn change(&self, faults: Vec<Fault>, in_place: bool, is_warned_of: bool) -> Result<(), Refusal> {
         if !self.may_fail && !faults.is_empty() {
             return Err(Refusal::NotAllowed);
         }
@@ -118,24 +132,11 @@ impl Testbed {
             self.faults.add(faults)?
         }
         for fault in told {
-            // A test suite knows what it does; where there is real STS, its operator is to see it.
-            if self.emulator.is_some() {
-                tracing::info!("{ON_PURPOSE}: {fault}");
-            } else {
+            if is_warned_of {
                 tracing::warn!("{ON_PURPOSE}: {fault}");
+            } else {
+                tracing::info!("{ON_PURPOSE}: {fault}");
             }
-        }
-        Ok(())
-    }
-
-    /// Sets the faults to begin with, and warns of them.
-    ///
-    /// # Errors
-    /// The same.
-    pub fn begin_with(&self, faults: Vec<Fault>) -> Result<(), Refusal> {
-        self.set(faults, true)?;
-        if self.emulator.is_some() {
-            self.faults.in_force().iter().for_each(|fault| tracing::warn!("{ON_PURPOSE}: {fault}"));
         }
         Ok(())
     }

@@ -158,9 +158,14 @@ fn a_file_that_iam_would_refuse_is_64_with_all_its_faults() {
         &format!("trust task {PLACE} --cluster prod"),
         &format!("trust task {PLACE} {PROXY} --cluster a/b"),
         &format!("trust task {PLACE} --name a/b"),
+        &format!("trust task {PLACE} --session-tags off"),
     ] {
         assert_eq!(policy(wrong).code(), 64, "{wrong}");
     }
+    let foreign = policy("permissions exec --narrow --cluster prod --role arn:aws:iam::111122223333:role/web");
+    assert_eq!(foreign.code(), 64);
+    let told = "--role is for proxy; --narrow is for execution and anywhere; --cluster is for anywhere";
+    assert!(foreign.stderr.contains(told), "{}", foreign.stderr);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use clap::ValueEnum;
 use taskcreds_core::RoleArn;
 use taskcreds_sts_emulator::policy::IamCaller;
 
@@ -26,6 +27,9 @@ pub(super) fn trust(flags: PolicyTrust) -> Result<ExitCode, Failure> {
         Place::check_cluster(cluster).map_err(usage)?;
     }
     let session_tags = flags.session_tags == SessionTagging::Required;
+    if !session_tags && flags.proxy.is_none() {
+        return Err(usage("--session-tags off: of which proxy? name it with --proxy"));
+    }
     if flags.cluster.is_some() && !session_tags {
         return Err(usage("--cluster and --session-tags off: the session tags name the cluster; keep one"));
     }
@@ -55,6 +59,7 @@ pub(super) fn permissions(flags: PolicyPermissions) -> Result<ExitCode, Failure>
     if let Some(cluster) = &flags.cluster {
         Place::check_cluster(cluster).map_err(usage)?;
     }
+    check_foreign(&flags)?;
     let session_tags = flags.session_tags == SessionTagging::Required;
     let (name, permissions) = match flags.of {
         PermissionsOf::Proxy => (PROXY_ROLE, permissions::proxy(&flags.roles, session_tags, flags.source_identity)),
@@ -78,6 +83,26 @@ pub(super) fn permissions(flags: PolicyPermissions) -> Result<ExitCode, Failure>
     let role = role_name(&flags.written, name)?;
     write(flags.written.format, &Documents { role, trust, permissions: Some(permissions) });
     Ok(ExitCode::SUCCESS)
+}
+
+/// A flag that changes nothing would leave its user in error about what was written.
+fn check_foreign(flags: &PolicyPermissions) -> Result<(), Failure> {
+    use PermissionsOf::{Anywhere, Execution, Proxy};
+    let foreign = [
+        ("--role", !flags.roles.is_empty(), &[Proxy][..]),
+        ("--session-tags off", flags.session_tags == SessionTagging::Off, &[Proxy]),
+        ("--source-identity", flags.source_identity, &[Proxy]),
+        ("--narrow", flags.narrow, &[Execution, Anywhere]),
+        ("--cluster", flags.cluster.is_some(), &[Anywhere]),
+    ];
+    let foreign = foreign.iter().filter(|(_, is_given, of)| *is_given && !of.contains(&flags.of));
+    let told: Vec<_> = foreign.map(|(flag, _, of)| format!("{flag} is for {}", words(of))).collect();
+    if told.is_empty() { Ok(()) } else { Err(usage(told.join("; "))) }
+}
+
+fn words(of: &[PermissionsOf]) -> String {
+    let words = of.iter().filter_map(ValueEnum::to_possible_value).map(|value| value.get_name().to_owned());
+    words.collect::<Vec<_>>().join(" and ")
 }
 
 fn write(format: Format, documents: &Documents) {
