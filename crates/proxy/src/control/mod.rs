@@ -87,10 +87,6 @@ pub struct Refused {
 type Reply = Result<(StatusCode, Value), (StatusCode, Refused)>;
 
 impl Answer for Control {
-    async fn answer(&self, request: Parts, _: Connected) -> Response<Full<Bytes>> {
-        self.respond(&request, &[]).await
-    }
-
     async fn exchange(&self, request: Request<Incoming>, _: Connected) -> Result<Response<Full<Bytes>>, Cut> {
         let (request, body) = request.into_parts();
         let body = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await;

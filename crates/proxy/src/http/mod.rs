@@ -23,7 +23,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
@@ -102,21 +101,17 @@ impl Connected {
     }
 }
 
-/// What a listener answers with: the credentials endpoint or the operations endpoint.
+/// What a listener answers with: the credentials endpoint, watched or not, the operations endpoint, the control interface.
 pub trait Answer: Send + Sync + 'static {
-    /// Answers one request; every trouble is an answer.
-    fn answer(&self, request: Parts, connected: Connected) -> impl Future<Output = Response<Full<Bytes>>> + Send;
-
-    /// The same for who reads a body, or ends a connection otherwise than with a whole answer. Nobody looks at the body of a request for
-    /// credentials.
+    /// Answers one request, with `Content-Length` and `Date`; every trouble is an answer.
+    ///
+    /// # Errors
+    /// The connection is to end otherwise than with a whole answer.
     fn exchange(
         &self,
         request: http::Request<Incoming>,
         connected: Connected,
-    ) -> impl Future<Output = Result<Response<Full<Bytes>>, Cut>> + Send {
-        let (parts, _) = request.into_parts();
-        async move { Ok(dated(self.answer(parts, connected).await)) }
-    }
+    ) -> impl Future<Output = Result<Response<Full<Bytes>>, Cut>> + Send;
 
     /// Is told that bytes which are no HTTP request were answered.
     fn unparsable(&self, _: Connected) {}
