@@ -102,9 +102,7 @@ fn address() -> Vec<u8> {
     let mut body = vec![FAMILY, 32, IFA_F_PERMANENT, RT_SCOPE_HOST];
     body.extend(LOOPBACK.to_ne_bytes());
     for attribute in [IFA_LOCAL, IFA_ADDRESS] {
-        body.extend(8_u16.to_ne_bytes());
-        body.extend(attribute.to_ne_bytes());
-        body.extend(LINK_LOCAL.octets());
+        netlink::add_attribute(&mut body, attribute, &LINK_LOCAL.octets());
     }
     body
 }
