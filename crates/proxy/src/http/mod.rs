@@ -3,6 +3,7 @@
 //! hyper's http1 connection under an accept loop of our own, because `axum::serve` has no deadline for a head, no limit on
 //! buffers and exits or spins on EMFILE.
 
+pub(crate) mod client;
 pub mod credentials;
 pub mod error;
 pub mod guard;
