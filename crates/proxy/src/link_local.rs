@@ -5,18 +5,14 @@
 //! process listens there. Who holds the port decides: it is bound before the address is added and once more before it goes.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 
 use rustix::thread::{CapabilitySet, capabilities};
 use tokio::net::TcpListener;
 
 use crate::failure::{Exit, Failure};
 use crate::http::way::{LOOPBACK, is_own};
-use crate::http::{LINK_LOCAL, bind_before};
+use crate::http::{ENDPOINT, LINK_LOCAL, bind_before};
 use crate::netlink;
-
-/// Where a relative URI leads.
-pub(crate) const ENDPOINT: SocketAddr = SocketAddr::new(IpAddr::V4(LINK_LOCAL), 80);
 
 // linux/rtnetlink.h, linux/if_addr.h.
 const RTM_NEWADDR: u16 = 20;

@@ -19,8 +19,8 @@ use crate::cli;
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
 use crate::handover::Sockets;
-use crate::http::is_local;
 use crate::http::local_endpoints::LocalEndpoints;
+use crate::http::{ENDPOINT, is_local};
 use crate::launch::{self, Launch, Surroundings, default_profiles};
 use crate::task_definition::Container;
 
@@ -189,7 +189,7 @@ fn say_lines(task: &Shown, launch: &Launch, addresses: &[SocketAddr], environmen
     let removed = launch.removed();
     let hidden = default_profiles(environment);
     say(format!("\n# {}", task.heading));
-    if addresses.contains(&SocketAddr::from((crate::http::LINK_LOCAL, 80))) {
+    if addresses.contains(&ENDPOINT) {
         say(format!("# on 169.254.170.2: AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/v2/credentials/{}", task.id.expose()));
     }
     for (_, file) in &hidden {

@@ -53,6 +53,8 @@ pub(crate) const GRACE: Duration = Duration::from_secs(5);
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// Where `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` is resolved to by every SDK.
 pub const LINK_LOCAL: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 2);
+/// The same with its port: where a relative URI leads.
+pub(crate) const ENDPOINT: SocketAddr = SocketAddr::new(IpAddr::V4(LINK_LOCAL), 80);
 /// Its counterpart, which newer SDKs allow in `AWS_CONTAINER_CREDENTIALS_FULL_URI`.
 const LINK_LOCAL_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23);
 
