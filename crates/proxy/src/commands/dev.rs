@@ -100,7 +100,7 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
         let local = LocalEndpoints::new(&config.tasks, flags.local.creds_role.as_deref());
         config.local_endpoints = Some(local.map_err(|why| Failure::new(Exit::Usage, format!("--creds-role {why}")))?);
     }
-    let account = config.tasks.first().map_or("111122223333", |task| task.spec.role_arn.account()).to_owned();
+    let account = config.tasks.first().map_or(own_task::DEMO_ACCOUNT, |task| task.spec.role_arn.account()).to_owned();
     let first = config.tasks.first().map(|task| task.arn.clone());
     let stop_sts = CancellationToken::new();
     let (base, surroundings) = if flags.aws {
