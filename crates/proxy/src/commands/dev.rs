@@ -17,6 +17,7 @@ use crate::app::Proxy;
 use crate::aws::{Base, own_region_name};
 use crate::cli;
 use crate::config::Config;
+use crate::documents::formats::sh;
 use crate::failure::{Exit, Failure};
 use crate::handover::Sockets;
 use crate::http::local_endpoints::LocalEndpoints;
@@ -234,29 +235,10 @@ fn is_identifier(name: &str) -> bool {
     name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !name.starts_with(|c: char| c.is_ascii_digit())
 }
 
-/// Quotes a value for sh, where it needs it.
-fn sh(value: &str) -> String {
-    let plain = value.bytes().all(|b| b.is_ascii_alphanumeric() || b"/:._,=@%+-".contains(&b));
-    if plain { value.to_owned() } else { format!("'{}'", value.replace('\'', r"'\''")) }
-}
-
 fn say_where_sessions_come_from(surroundings: &Surroundings) {
     match &surroundings.embedded_sts {
         Some(endpoint) => say(format!("\n# Embedded STS at {endpoint}: no AWS account, and no other AWS service.")),
         None => say("\n# Real STS through your own profile."),
     }
     say("# The lines hold until this program ends (Ctrl-C). Try, after pasting: aws sts get-caller-identity");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_are_quoted_for_sh_where_they_need_it() {
-        assert_eq!(sh("http://127.0.0.1:1/v2/x"), "http://127.0.0.1:1/v2/x");
-        assert_eq!(sh("a b"), "'a b'");
-        assert_eq!(sh("http://[::1]:1/"), "'http://[::1]:1/'");
-        assert_eq!(sh("it's $(x)"), r"'it'\''s $(x)'");
-    }
 }
