@@ -6,7 +6,6 @@
 
 use std::io;
 
-use rustix::thread::{CapabilitySet, capabilities};
 use tokio::net::TcpListener;
 
 use crate::failure::{Exit, Failure};
@@ -38,7 +37,7 @@ pub(crate) fn listen() -> Result<(TcpListener, Option<Added>), Failure> {
             "--link-local cannot listen on {ENDPOINT}: the port is taken, by another taskcreds in this network namespace or by a web server \
              on all addresses; stop or move it (ss -ltnp names it; {error})"
         )),
-        io::ErrorKind::PermissionDenied if is_there() || may_administer() => failure(&no_port(&error)),
+        io::ErrorKind::PermissionDenied if is_there() || netlink::may_tell() => failure(&no_port(&error)),
         io::ErrorKind::PermissionDenied => failure(&format!("{}\n{}", no_port(&error), no_address(&error))),
         _ => failure(&format!("--link-local cannot listen on {ENDPOINT}: {error}")),
     })?;
@@ -86,10 +85,6 @@ impl Drop for Added {
 /// Whether the address is on an interface of this network namespace.
 fn is_there() -> bool {
     is_own(ENDPOINT).unwrap_or(false)
-}
-
-fn may_administer() -> bool {
-    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN))
 }
 
 /// 169.254.170.2/32 on `lo`: struct ifaddrmsg and its attributes.

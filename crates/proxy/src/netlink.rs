@@ -4,6 +4,7 @@
 use std::io;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
+use rustix::thread::{CapabilitySet, capabilities};
 
 // linux/netlink.h.
 const HEAD: usize = 16;
@@ -20,6 +21,11 @@ pub(crate) const NEW: u16 = 0x400 | 0x200;
 pub(crate) fn ask(question: u16, answer: u16, body: &[u8]) -> io::Result<Vec<u8>> {
     let (kind, content) = exchange(question, NLM_F_REQUEST, body)?;
     if kind == answer { Ok(content) } else { Err(io::Error::from(io::ErrorKind::NotFound)) }
+}
+
+/// Whether this process has CAP_NET_ADMIN.
+pub(crate) fn may_tell() -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN))
 }
 
 /// Has the kernel do something. Needs CAP_NET_ADMIN in the user namespace that the network namespace belongs to.

@@ -22,9 +22,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use rustix::thread::CapabilitySet;
 
 use crate::failure::{Exit, Failure};
+use crate::netlink::may_tell;
 use plan::{Facts, Namespace, Piece, Plan, Wanted};
 use request::{EcsAgent, Request, namespace_path};
 use rules::{Backend, Seen};
@@ -352,8 +352,7 @@ fn is_interface(name: &str) -> bool {
 
 /// CAP_NET_ADMIN, without which nothing here can be done or even looked at.
 fn demand_privilege() -> Result<(), Failure> {
-    let has = rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN));
-    if has {
+    if may_tell() {
         return Ok(());
     }
     Err(Failure::new(
