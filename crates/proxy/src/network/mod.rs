@@ -361,7 +361,6 @@ fn demand_privilege() -> Result<(), Failure> {
     ))
 }
 
-/// A namespace that is there and can be entered.
 impl Namespace {
     /// Whether the path leads to it, and not to another one that has come in its place.
     fn is_still_at(&self, path: &Path) -> bool {
@@ -374,6 +373,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(path).ok().map(|about| (about.dev(), about.ino()))
 }
 
+/// A namespace that is there, is not this machine's own and can be entered.
 fn demand_namespace(path: &PathBuf) -> Result<(), Failure> {
     if identity(path).is_some_and(|there| identity(Path::new("/proc/self/ns/net")) == Some(there)) {
         let why =
