@@ -136,7 +136,7 @@ impl Control {
             (_, ["journal" | "faults" | "tasks"] | ["tasks", _, "rotate" | "expire"]) => Err(refused(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "MethodNotAllowed",
-                "GET or DELETE, or POST to change something",
+                "GET or DELETE, or POST or PUT to change something",
             )),
             _ => Err(refused(
                 StatusCode::NOT_FOUND,
