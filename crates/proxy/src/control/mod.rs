@@ -121,11 +121,10 @@ impl Control {
             (&Method::DELETE, ["faults"]) => {
                 let mut pairs = form_urlencoded::parse(query.as_bytes());
                 let target = pairs.find(|(name, _)| name == "target").map(|(_, target)| target);
-                let is_set = |target: &str| {
-                    self.testbed.faults.list().iter().any(|set| set.fault.split(':').next() == Some(target))
-                };
+                let is_known =
+                    |target: &str| target == "sts" || target.starts_with("sts/") || self.testbed.faults.has(target);
                 // A name that is mistyped clears nothing, and whoever asks would believe that it has.
-                if let Some(target) = target.as_deref().filter(|target| !target.starts_with("sts") && !is_set(target)) {
+                if let Some(target) = target.as_deref().filter(|target| !is_known(target)) {
                     self.testbed.called_by(target).map_err(|refusal| told(&refusal))?;
                 }
                 self.testbed.faults.clear(target.as_deref());

@@ -339,9 +339,13 @@ fn the_commands_fault_and_journal_do_what_they_say_and_their_exit_status_tells_i
     assert_eq!(run("journal", "assert --count 0").code(), 0);
     // A name that is mistyped is no test that passes.
     assert_eq!(run("journal", "assert --task exec --count 0").code(), 0);
-    for (command, arguments) in
-        [("journal", "assert --task exce --count 0"), ("journal", "ls --task exce"), ("fault", "clear exce")]
-    {
+    assert_eq!(run("fault", "clear sts/other").code(), 0);
+    for (command, arguments) in [
+        ("journal", "assert --task exce --count 0"),
+        ("journal", "ls --task exce"),
+        ("fault", "clear exce"),
+        ("fault", "clear stss"),
+    ] {
         let ended = run(command, arguments);
         assert_eq!(ended.code(), 1, "{command} {arguments}: {}", ended.stderr);
         assert!(ended.stderr.contains("there is exec"), "{command} {arguments}: {}", ended.stderr);
