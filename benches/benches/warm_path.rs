@@ -16,10 +16,10 @@ use http::request::Parts;
 use taskcreds::audit::log::{Counts, Place, Rotation};
 use taskcreds::audit::{Audit, Settings};
 use taskcreds::config::MAX_TASKS;
+use taskcreds::http::Connected;
 use taskcreds::http::credentials::Endpoint;
 use taskcreds::http::guard::{self, AllowedHosts};
 use taskcreds::http::way::Told;
-use taskcreds::http::{Answer, Connected};
 use taskcreds_core::test_util::{TestSts, new_task, session_until};
 use taskcreds_core::{
     Arrival, Budget, BudgetLimits, Freshness, NewTask, Registry, SessionCache, SystemClock, Task, Token,

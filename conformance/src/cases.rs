@@ -402,7 +402,7 @@ fn once(around: &Surroundings, client: &'static Client, status: u16, headers: &s
     let reply = world.client(client, &through(client, &world, &front))?.ask(&world);
     let statuses = statuses(&world.answers()?);
     Ok(match reply.outcome {
-        _ if front.left() > 0 => Err(failed("has not asked")),
+        _ if !front.has_answered() => Err(failed("has not asked")),
         Ok(_) => Ok(came(seconds(&reply))),
         Err(error) => Err(answered(&error, [vec![status.into()], statuses].concat())),
     })

@@ -1,6 +1,5 @@
-//! What stands in front of a server: it lets through, waits, keeps silent, or answers the next requests itself.
+//! What stands in front of a server: it lets through, waits, keeps silent, or answers the next request itself.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +24,7 @@ struct Shared {
     upstream: SocketAddr,
     mode: Mode,
     header: &'static str,
-    answers: Mutex<VecDeque<String>>,
+    answer: Mutex<Option<String>>,
     first: Mutex<Option<Action>>,
 }
 
@@ -53,7 +52,7 @@ impl Front {
     ) -> io::Result<Self> {
         let listener = runtime.block_on(TcpListener::bind(listen))?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared { upstream, mode, header, answers: Mutex::default(), first: Mutex::default() });
+        let shared = Arc::new(Shared { upstream, mode, header, answer: Mutex::default(), first: Mutex::default() });
         let of_connections = Arc::clone(&shared);
         let running = runtime.spawn(async move {
             let mut all = tokio::task::JoinSet::new();
@@ -73,16 +72,16 @@ impl Front {
     /// Answers the next request itself, with this status and these headers and a JSON error.
     pub fn answer_once(&self, status: u16, headers: &str) {
         let body = format!("{{\"code\":\"Busy\",\"message\":\"{status}\",\"Code\":\"Busy\",\"Message\":\"{status}\"}}");
-        lock(&self.shared.answers).push_back(format!(
+        *lock(&self.shared.answer) = Some(format!(
             "HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}",
             body.len()
         ));
     }
 
-    /// How many answers have not been given.
+    /// Whether that request has come.
     #[must_use]
-    pub fn left(&self) -> usize {
-        lock(&self.shared.answers).len()
+    pub fn has_answered(&self) -> bool {
+        lock(&self.shared.answer).is_none()
     }
 }
 
@@ -112,7 +111,7 @@ async fn pass(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
             return Ok(());
         }
     }
-    let answer = lock(&shared.answers).pop_front();
+    let answer = lock(&shared.answer).take();
     if let Some(answer) = answer {
         stream.write_all(answer.as_bytes()).await?;
         return stream.shutdown().await;

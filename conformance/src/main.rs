@@ -22,14 +22,14 @@ struct Arguments {
 enum Inside {
     /// What runs in the namespace of one client.
     #[command(hide = true)]
-    Inside { client: String, case: Option<String> },
+    Inside { client: String },
 }
 
 fn main() -> io::Result<ExitCode> {
     let arguments = Arguments::parse();
     let places = run::Places::beside(&std::env::current_exe()?)?;
-    if let Some(Inside::Inside { client, case }) = arguments.command {
-        run::inside(&places, &client, case.as_deref(), &mut io::stdout().lock())?;
+    if let Some(Inside::Inside { client }) = arguments.command {
+        run::inside(&places, &client, &mut io::stdout().lock())?;
         return Ok(ExitCode::SUCCESS);
     }
     let outcomes = run::all(&places, arguments.client.as_deref());

@@ -145,12 +145,12 @@ impl<'a> World<'a> {
         let mut world = Self { around, folder, key, sts, before_sts, proxy: None, address: anywhere, id, token, setup };
         world.write_config()?;
         world.address = world.start(setup.listen)?;
-        world.is_warm()?;
+        world.wait_until_warm()?;
         Ok(world)
     }
 
     /// Waits until the first load has ended, where one is under way and does end.
-    fn is_warm(&self) -> io::Result<()> {
+    fn wait_until_warm(&self) -> io::Result<()> {
         if self.setup.sts != Mode::Open || self.setup.is_unregistered {
             return Ok(());
         }
@@ -222,7 +222,7 @@ impl<'a> World<'a> {
     pub fn restart(&mut self) -> io::Result<()> {
         self.proxy.take().map_or(Ok(()), Proxy::stop)?;
         self.start(&self.address.to_string())?;
-        self.is_warm()
+        self.wait_until_warm()
     }
 
     /// Registers the task when the first connection comes to what stands before the proxy, so that its first load begins then.

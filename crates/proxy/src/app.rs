@@ -23,6 +23,7 @@ use crate::config::{Config, DEFAULT_PORT, Testing};
 use crate::control::Control;
 use crate::failure::{Exit, Failure};
 use crate::handover::Sockets;
+use crate::http::ENDPOINT;
 use crate::http::credentials::Endpoint;
 use crate::http::guard::AllowedHosts;
 use crate::http::operations::{Operations, Registrations};
@@ -51,19 +52,19 @@ impl Listeners {
     ) -> Result<Self, Failure> {
         let mut listeners = Self { bound: Vec::new(), added: None };
         // First, so that the others may be on that address too.
-        let is_passed = passed.iter().flatten().any(|(address, _)| *address == link_local::ENDPOINT);
+        let is_passed = passed.iter().flatten().any(|(address, _)| *address == ENDPOINT);
         if link_local && is_passed {
             listeners.added = link_local::add()?;
         } else if link_local {
             let (listener, added) = link_local::listen()?;
-            listeners.bound.push((link_local::ENDPOINT, listener));
+            listeners.bound.push((ENDPOINT, listener));
             listeners.added = added;
         }
         let others = match passed {
             Some(passed) => passed,
             None if addresses.is_empty() => bind_loopback()?,
             None => {
-                let others = addresses.iter().filter(|address| !link_local || **address != link_local::ENDPOINT);
+                let others = addresses.iter().filter(|address| !link_local || **address != ENDPOINT);
                 others.map(|address| bind(*address, LISTEN)).collect::<Result<_, _>>()?
             }
         };

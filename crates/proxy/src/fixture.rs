@@ -48,9 +48,6 @@ use crate::testbed::Testbed;
 use crate::testbed::fault::parse_all;
 pub use crate::testbed::{Entry, FaultView, Filter};
 
-/// The account of the embedded STS's own caller. Roles may be of any account.
-const ACCOUNT: &str = "111122223333";
-
 /// How a fixture is to be.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -243,9 +240,10 @@ impl FixtureError {
 
 async fn begin(settings: &Settings, stop: CancellationToken) -> Result<(Proxy, Parts), FixtureError> {
     let failed = |failure: crate::failure::Failure| FixtureError(failure.message);
-    let (base, sts) = embedded::start(ACCOUNT, None, &Emulated::default(), Roles::Any, settings.session_seconds, stop)
-        .await
-        .map_err(failed)?;
+    let (base, sts) =
+        embedded::start(own_task::DEMO_ACCOUNT, None, &Emulated::default(), Roles::Any, settings.session_seconds, stop)
+            .await
+            .map_err(failed)?;
     let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let testing = Testing { control: Some(here), ..Testing::default() };
     let config = Config { listen: vec![here], testing, ..Config::default() };

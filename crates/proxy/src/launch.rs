@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use taskcreds_core::{CredentialsId, Token};
 
 use crate::failure::Failure;
-use crate::http::LINK_LOCAL;
+use crate::http::ENDPOINT;
 
 /// Resolved at 169.254.170.2 by every SDK.
 pub(crate) const RELATIVE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
@@ -107,7 +107,7 @@ pub fn loopback(listening: &[SocketAddr]) -> Option<&SocketAddr> {
 #[must_use]
 pub fn uri(listening: &[SocketAddr], id: &CredentialsId) -> (&'static str, String) {
     let path = format!("/v2/credentials/{}", id.expose());
-    let relative = listening.contains(&SocketAddr::from((LINK_LOCAL, 80)));
+    let relative = listening.contains(&ENDPOINT);
     match loopback(listening).or(listening.first().filter(|_| !relative)) {
         Some(address) => (FULL, format!("http://{address}{path}")),
         None => (RELATIVE, path),

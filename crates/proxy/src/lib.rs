@@ -22,6 +22,7 @@ pub mod launch;
 #[cfg_attr(not(target_os = "linux"), path = "link_local_elsewhere.rs")]
 mod link_local;
 pub mod metrics;
+#[cfg(target_os = "linux")]
 mod netlink;
 #[cfg(target_os = "linux")]
 pub mod network;

@@ -5,18 +5,13 @@
 //! process listens there. Who holds the port decides: it is bound before the address is added and once more before it goes.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 
-use rustix::thread::{CapabilitySet, capabilities};
 use tokio::net::TcpListener;
 
 use crate::failure::{Exit, Failure};
 use crate::http::way::{LOOPBACK, is_own};
-use crate::http::{LINK_LOCAL, bind_before};
+use crate::http::{ENDPOINT, LINK_LOCAL, bind_before};
 use crate::netlink;
-
-/// Where a relative URI leads.
-pub(crate) const ENDPOINT: SocketAddr = SocketAddr::new(IpAddr::V4(LINK_LOCAL), 80);
 
 // linux/rtnetlink.h, linux/if_addr.h.
 const RTM_NEWADDR: u16 = 20;
@@ -42,7 +37,7 @@ pub(crate) fn listen() -> Result<(TcpListener, Option<Added>), Failure> {
             "--link-local cannot listen on {ENDPOINT}: the port is taken, by another taskcreds in this network namespace or by a web server \
              on all addresses; stop or move it (ss -ltnp names it; {error})"
         )),
-        io::ErrorKind::PermissionDenied if is_there() || may_administer() => failure(&no_port(&error)),
+        io::ErrorKind::PermissionDenied if is_there() || netlink::may_tell() => failure(&no_port(&error)),
         io::ErrorKind::PermissionDenied => failure(&format!("{}\n{}", no_port(&error), no_address(&error))),
         _ => failure(&format!("--link-local cannot listen on {ENDPOINT}: {error}")),
     })?;
@@ -92,19 +87,13 @@ fn is_there() -> bool {
     is_own(ENDPOINT).unwrap_or(false)
 }
 
-fn may_administer() -> bool {
-    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN))
-}
-
 /// 169.254.170.2/32 on `lo`: struct ifaddrmsg and its attributes.
 fn address() -> Vec<u8> {
     const FAMILY: u8 = 2;
     let mut body = vec![FAMILY, 32, IFA_F_PERMANENT, RT_SCOPE_HOST];
     body.extend(LOOPBACK.to_ne_bytes());
     for attribute in [IFA_LOCAL, IFA_ADDRESS] {
-        body.extend(8_u16.to_ne_bytes());
-        body.extend(attribute.to_ne_bytes());
-        body.extend(LINK_LOCAL.octets());
+        netlink::add_attribute(&mut body, attribute, &LINK_LOCAL.octets());
     }
     body
 }

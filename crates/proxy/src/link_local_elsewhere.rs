@@ -1,14 +1,8 @@
 //! Where the proxy cannot add 169.254.170.2 to an interface by itself.
 
-use std::net::{IpAddr, SocketAddr};
-
 use tokio::net::TcpListener;
 
 use crate::failure::{Exit, Failure};
-use crate::http::LINK_LOCAL;
-
-/// Where a relative URI leads.
-pub(crate) const ENDPOINT: SocketAddr = SocketAddr::new(IpAddr::V4(LINK_LOCAL), 80);
 
 /// Nothing is ever added.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 use std::io;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
+use rustix::thread::{CapabilitySet, capabilities};
 
 // linux/netlink.h.
 const HEAD: usize = 16;
@@ -20,6 +21,11 @@ pub(crate) const NEW: u16 = 0x400 | 0x200;
 pub(crate) fn ask(question: u16, answer: u16, body: &[u8]) -> io::Result<Vec<u8>> {
     let (kind, content) = exchange(question, NLM_F_REQUEST, body)?;
     if kind == answer { Ok(content) } else { Err(io::Error::from(io::ErrorKind::NotFound)) }
+}
+
+/// Whether this process has CAP_NET_ADMIN.
+pub(crate) fn may_tell() -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN))
 }
 
 /// Has the kernel do something. Needs CAP_NET_ADMIN in the user namespace that the network namespace belongs to.
@@ -54,7 +60,16 @@ fn exchange(message: u16, flags: u16, body: &[u8]) -> io::Result<(u16, Vec<u8>)>
     Ok((kind, reply.split_off(HEAD.min(length))))
 }
 
-/// The content of the first attribute of a type (struct rtattr: rtnetlink(7)).
+/// Adds an attribute to the body of a message (struct rtattr: rtnetlink(7)). A content of more than 65,531 bytes makes a message that the
+/// kernel refuses.
+pub(crate) fn add_attribute(body: &mut Vec<u8>, of_type: u16, content: &[u8]) {
+    body.extend(u16::try_from(content.len() + 4).unwrap_or(u16::MAX).to_ne_bytes());
+    body.extend(of_type.to_ne_bytes());
+    body.extend(content);
+    body.resize(body.len().next_multiple_of(4), 0);
+}
+
+/// The content of the first attribute of a type.
 pub(crate) fn attribute(mut attributes: &[u8], of_type: u16) -> Option<&[u8]> {
     /// The two highest bits say how the content is made (linux/netlink.h: NLA_TYPE_MASK).
     const TYPE: u16 = 0x3fff;
@@ -67,5 +82,23 @@ pub(crate) fn attribute(mut attributes: &[u8], of_type: u16) -> Option<&[u8]> {
             return Some(content);
         }
         attributes = attributes.get(length.next_multiple_of(4)..)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attribute_is_read_as_it_was_written_and_the_next_one_begins_at_a_multiple_of_four() {
+        let mut body = Vec::new();
+        for (of_type, content) in [(1, &b"veth\0"[..]), (2, b""), (3, b"1234")] {
+            add_attribute(&mut body, of_type, content);
+        }
+        assert_eq!(body.len(), 12 + 4 + 8);
+        assert_eq!(
+            [1, 2, 3, 4].map(|of_type| attribute(&body, of_type)),
+            [Some(&b"veth\0"[..]), Some(b""), Some(b"1234"), None]
+        );
     }
 }

@@ -6,14 +6,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full};
-use hyper_util::rt::TokioIo;
+use http::{Method, StatusCode};
 use serde::Serialize;
 use tokio::net::UnixStream;
 
 use super::error::Refusal;
 use crate::failure::{Exit, Failure};
+use crate::http::client::exchange;
 
 /// Longer than the other side takes for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -23,43 +22,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// # Errors
 /// Nobody answers at this socket, or the answer is a refusal; its exit status is in the README.
 pub async fn ask(socket: &Path, method: Method, path: &str, body: Option<&impl Serialize>) -> Result<Bytes, Failure> {
-    let body =
-        body.map(serde_json::to_vec).transpose().map_err(|error| Failure::software("cannot write JSON", error))?;
-    let (status, answer) = tokio::time::timeout(PATIENCE, exchange(socket, method, path, body.unwrap_or_default()))
-        .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        .map_err(|error| unreachable(socket, &error))?;
-    if status.is_success() { Ok(answer) } else { Err(refusal(status, &answer)) }
-}
-
-async fn exchange(socket: &Path, method: Method, path: &str, body: Vec<u8>) -> io::Result<(StatusCode, Bytes)> {
-    let stream = UnixStream::connect(socket).await?;
-    check_server(socket, &stream)?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(header::HOST, "localhost")
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(body)))
-        .map_err(io::Error::other)?;
-    let asking = async {
-        let response = sender.send_request(request).await.map_err(io::Error::other)?;
-        let status = response.status();
-        let body = response.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
-        Ok((status, body))
+    let connect = async {
+        let stream = UnixStream::connect(socket).await?;
+        check_server(socket, &stream)?;
+        Ok(stream)
     };
-    // The connection is driven beside the request and ends with it.
-    tokio::pin!(connection);
-    let mut is_over = false;
-    tokio::pin!(asking);
-    loop {
-        tokio::select! {
-            answer = &mut asking => return answer,
-            _ = &mut connection, if !is_over => is_over = true,
-        }
-    }
+    let answered = exchange(connect, "localhost", method, path, body, PATIENCE).await;
+    let (status, answer) = answered.map_err(|error| unreachable(socket, &error))?;
+    if status.is_success() { Ok(answer) } else { Err(refusal(status, &answer)) }
 }
 
 /// Whoever could have made the socket there is trusted: root, this user, and the owner of its folder. Somebody else's socket in a folder

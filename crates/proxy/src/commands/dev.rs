@@ -17,10 +17,11 @@ use crate::app::Proxy;
 use crate::aws::{Base, own_region_name};
 use crate::cli;
 use crate::config::Config;
+use crate::documents::formats::sh;
 use crate::failure::{Exit, Failure};
 use crate::handover::Sockets;
-use crate::http::is_local;
 use crate::http::local_endpoints::LocalEndpoints;
+use crate::http::{ENDPOINT, is_local};
 use crate::launch::{self, Launch, Surroundings, default_profiles};
 use crate::task_definition::Container;
 
@@ -103,7 +104,7 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
         let local = LocalEndpoints::new(&config.tasks, flags.local.creds_role.as_deref());
         config.local_endpoints = Some(local.map_err(|why| Failure::new(Exit::Usage, format!("--creds-role {why}")))?);
     }
-    let account = config.tasks.first().map_or("111122223333", |task| task.spec.role_arn.account()).to_owned();
+    let account = config.tasks.first().map_or(own_task::DEMO_ACCOUNT, |task| task.spec.role_arn.account()).to_owned();
     let first = config.tasks.first().map(|task| task.arn.clone());
     let stop_sts = CancellationToken::new();
     let (base, surroundings) = if flags.aws {
@@ -192,7 +193,7 @@ fn say_lines(task: &Shown, launch: &Launch, addresses: &[SocketAddr], environmen
     let removed = launch.removed();
     let hidden = default_profiles(environment);
     say(format!("\n# {}", task.heading));
-    if addresses.contains(&SocketAddr::from((crate::http::LINK_LOCAL, 80))) {
+    if addresses.contains(&ENDPOINT) {
         say(format!("# on 169.254.170.2: AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/v2/credentials/{}", task.id.expose()));
     }
     for (_, file) in &hidden {
@@ -237,29 +238,10 @@ fn is_identifier(name: &str) -> bool {
     name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !name.starts_with(|c: char| c.is_ascii_digit())
 }
 
-/// Quotes a value for sh, where it needs it.
-fn sh(value: &str) -> String {
-    let plain = value.bytes().all(|b| b.is_ascii_alphanumeric() || b"/:._,=@%+-".contains(&b));
-    if plain { value.to_owned() } else { format!("'{}'", value.replace('\'', r"'\''")) }
-}
-
 fn say_where_sessions_come_from(surroundings: &Surroundings) {
     match &surroundings.embedded_sts {
         Some(endpoint) => say(format!("\n# Embedded STS at {endpoint}: no AWS account, and no other AWS service.")),
         None => say("\n# Real STS through your own profile."),
     }
     say("# The lines hold until this program ends (Ctrl-C). Try, after pasting: aws sts get-caller-identity");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_are_quoted_for_sh_where_they_need_it() {
-        assert_eq!(sh("http://127.0.0.1:1/v2/x"), "http://127.0.0.1:1/v2/x");
-        assert_eq!(sh("a b"), "'a b'");
-        assert_eq!(sh("http://[::1]:1/"), "'http://[::1]:1/'");
-        assert_eq!(sh("it's $(x)"), r"'it'\''s $(x)'");
-    }
 }

@@ -9,8 +9,8 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use super::say;
 use crate::config::DEFAULT_PORT;
 use crate::failure::{Exit, Failure};
-use crate::http::LINK_LOCAL;
 use crate::http::local_endpoints::LocalEndpoints;
+use crate::http::{ENDPOINT, LINK_LOCAL};
 
 /// The one of its variables that is understood.
 const PORT: &str = "ECS_LOCAL_METADATA_PORT";
@@ -80,7 +80,7 @@ impl Settings {
         let mut listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, self.port.unwrap_or(DEFAULT_PORT)))];
         // To bind an address, and no port of anybody's, tells whether it is there.
         if UdpSocket::bind((LINK_LOCAL, 0)).is_ok() {
-            listen.push(SocketAddr::from((LINK_LOCAL, self.port.unwrap_or(80))));
+            listen.push(SocketAddr::from((LINK_LOCAL, self.port.unwrap_or(ENDPOINT.port()))));
         }
         listen
     }
@@ -104,7 +104,7 @@ pub(super) fn say_paths(local: &LocalEndpoints, addresses: &[SocketAddr]) {
     if paths.iter().all(|(path, _)| path != "/creds") {
         say("#   /creds is of no role: start with --creds-role NAME");
     }
-    if addresses.contains(&SocketAddr::from((LINK_LOCAL, 80))) {
+    if addresses.contains(&ENDPOINT) {
         say(
             "# In a container: AWS_CONTAINER_CREDENTIALS_RELATIVE_URI and one of these paths. At 169.254.170.2 whoever asks is answered.",
         );

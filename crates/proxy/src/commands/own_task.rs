@@ -8,7 +8,7 @@ use crate::cli::SessionTagging;
 use crate::failure::Failure;
 
 /// The account of who has none: the one that AWS's own documentation uses.
-pub(super) const DEMO_ACCOUNT: &str = "111122223333";
+pub(crate) const DEMO_ACCOUNT: &str = "111122223333";
 
 /// The role of who names none.
 const DEMO_ROLE: &str = "arn:aws:iam::111122223333:role/demo";

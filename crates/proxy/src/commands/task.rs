@@ -15,7 +15,7 @@ use crate::admin::client::ask;
 use crate::admin::messages::{Register, RoleView, TaskList, TaskView, Which};
 use crate::cli::{self, TaskAction, TaskAdd};
 use crate::failure::{Exit, Failure};
-use crate::http::LINK_LOCAL;
+use crate::http::ENDPOINT;
 use crate::launch::{FULL, RELATIVE};
 
 /// How an answer is shown to a person.
@@ -117,7 +117,7 @@ fn say_opened(answer: &Bytes) -> Result<(), Failure> {
         let mark = if kind == "execution role" && task.role.is_some() { "# " } else { "" };
         if let (Some(relative), Some(full)) = (&role.relative_uri, &role.full_uri) {
             let lines = [format!("{FULL}={full}"), format!("{RELATIVE}={relative}")];
-            let is_relative = full.starts_with(&format!("http://{LINK_LOCAL}:80/"));
+            let is_relative = full.starts_with(&format!("http://{ENDPOINT}/"));
             let [first, second] = if is_relative { [&lines[1], &lines[0]] } else { [&lines[0], &lines[1]] };
             say(format!("{mark}{first}"));
             say(format!("# or {second}"));

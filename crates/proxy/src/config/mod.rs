@@ -163,7 +163,7 @@ impl Config {
             }
             config.refuse_misrouted = root.boolean("refuse_misrouted", faults).unwrap_or(true);
             config.allowed_hosts = root.parsed_strings("allowed_hosts", faults, allowed_host);
-            if let Some(mut sts) = root.value("sts").and_then(|value| section::Section::new(value, faults)) {
+            if let Some(mut sts) = root.section("sts", faults) {
                 let defaults = BudgetLimits::default();
                 config.budget = BudgetLimits {
                     per_second: sts.number("calls_per_second", 1..=600, faults).unwrap_or(defaults.per_second),
@@ -175,22 +175,17 @@ impl Config {
             if let Some(most) = root.number("max_tasks", 1..=MOST_TASKS, faults) {
                 config.max_tasks = most as usize;
             }
-            let section = root.value("admin").and_then(|value| section::Section::new(value, faults));
-            config.admin = admin::admin(section, base, &mut config.warnings, faults);
-            let section = root.value("state").and_then(|value| section::Section::new(value, faults));
-            config.state = state::state(section, base, faults);
-            let section = root.value("audit").and_then(|value| section::Section::new(value, faults));
-            config.audit = audit::audit(section, base, faults);
+            config.admin = admin::admin(root.section("admin", faults), base, &mut config.warnings, faults);
+            config.state = state::state(root.section("state", faults), base, faults);
+            config.audit = audit::audit(root.section("audit", faults), base, faults);
             for text in root.strings("faults", faults).unwrap_or_default() {
                 match text.value.parse() {
                     Ok(fault) => config.testing.faults.push(fault),
                     Err(InvalidFault(all)) => all.iter().for_each(|why| faults.add(text.span, text.path.clone(), why)),
                 }
             }
-            let section = root.value("network").and_then(|value| section::Section::new(value, faults));
-            config.network = network::network(section, faults);
-            let defaults = root.value("defaults").and_then(|value| section::Section::new(value, faults));
-            let defaults = defaults.map(|mut section| {
+            config.network = network::network(root.section("network", faults), faults);
+            let defaults = root.section("defaults", faults).map(|mut section| {
                 let settings = Settings::read(&mut section, faults);
                 section.finish(faults);
                 settings

@@ -156,6 +156,11 @@ impl<'de> Section<'de> {
         items.into_iter().filter_map(|item| item.parse(faults, |text| parse(&text))).collect()
     }
 
+    /// A table, as `[key]` writes it.
+    pub(super) fn section(&mut self, key: &'static str, faults: &mut Faults<'_>) -> Option<Self> {
+        Self::new(self.value(key)?, faults)
+    }
+
     /// A list of tables, as `[[key]]` writes them.
     pub(super) fn sections(&mut self, key: &'static str, faults: &mut Faults<'_>) -> Vec<Section<'de>> {
         let Some(items) = self.value(key).and_then(|value| list(value, faults)) else { return Vec::new() };
@@ -168,7 +173,7 @@ impl<'de> Section<'de> {
         key: &'static str,
         faults: &mut Faults<'_>,
     ) -> Option<Vec<(String, Placed<String>)>> {
-        let section = Section::new(self.value(key)?, faults)?;
+        let section = self.section(key, faults)?;
         let mut entries = Vec::new();
         for (name, mut value) in section.table {
             let path = format!("{}.{}", section.path, name.name);

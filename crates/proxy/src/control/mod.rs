@@ -87,10 +87,6 @@ pub struct Refused {
 type Reply = Result<(StatusCode, Value), (StatusCode, Refused)>;
 
 impl Answer for Control {
-    async fn answer(&self, request: Parts, _: Connected) -> Response<Full<Bytes>> {
-        self.respond(&request, &[]).await
-    }
-
     async fn exchange(&self, request: Request<Incoming>, _: Connected) -> Result<Response<Full<Bytes>>, Cut> {
         let (request, body) = request.into_parts();
         let body = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await;
@@ -125,11 +121,10 @@ impl Control {
             (&Method::DELETE, ["faults"]) => {
                 let mut pairs = form_urlencoded::parse(query.as_bytes());
                 let target = pairs.find(|(name, _)| name == "target").map(|(_, target)| target);
-                let is_set = |target: &str| {
-                    self.testbed.faults.list().iter().any(|set| set.fault.split(':').next() == Some(target))
-                };
+                let is_known =
+                    |target: &str| target == "sts" || target.starts_with("sts/") || self.testbed.faults.has(target);
                 // A name that is mistyped clears nothing, and whoever asks would believe that it has.
-                if let Some(target) = target.as_deref().filter(|target| !target.starts_with("sts") && !is_set(target)) {
+                if let Some(target) = target.as_deref().filter(|target| !is_known(target)) {
                     self.testbed.called_by(target).map_err(|refusal| told(&refusal))?;
                 }
                 self.testbed.faults.clear(target.as_deref());
@@ -140,7 +135,7 @@ impl Control {
             (_, ["journal" | "faults" | "tasks"] | ["tasks", _, "rotate" | "expire"]) => Err(refused(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "MethodNotAllowed",
-                "GET or DELETE, or POST to change something",
+                "GET or DELETE, or POST or PUT to change something",
             )),
             _ => Err(refused(
                 StatusCode::NOT_FOUND,

@@ -119,8 +119,10 @@ fn label(role: &str) -> String {
     if plain.starts_with(|c: char| c.is_ascii_alphabetic()) { plain } else { format!("_{plain}") }
 }
 
-fn sh(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
+/// Quotes a text for sh, where it needs it.
+pub(crate) fn sh(text: &str) -> String {
+    let is_plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/:._,=@%+-".contains(&b));
+    if is_plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 // Writing a value of JSON cannot fail.
@@ -184,6 +186,14 @@ mod tests {
         assert_eq!(written["role"], "1.web");
         let file: Value = serde_json::from_str(&terraform(&documents(Some(json!({})), None))).unwrap();
         assert_eq!(file["resource"]["aws_iam_role"]["_1_web"], json!({"name": "1.web", "assume_role_policy": "{}"}));
+    }
+
+    #[test]
+    fn texts_are_quoted_for_sh_where_they_need_it() {
+        assert_eq!(sh("http://127.0.0.1:1/v2/x"), "http://127.0.0.1:1/v2/x");
+        assert_eq!(sh("a b"), "'a b'");
+        assert_eq!(sh("http://[::1]:1/"), "'http://[::1]:1/'");
+        assert_eq!(sh("it's $(x)"), r"'it'\''s $(x)'");
     }
 
     #[test]

@@ -7,15 +7,16 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::request::Parts;
-use http::{Response, StatusCode, header};
+use http::{Request, Response, StatusCode, header};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use taskcreds_core::{IdDigest, Refusal, Registry, Session, SessionCache, SessionError, Task, Way};
 
 use super::error::{Fault, Version};
 use super::guard::{self, AllowedHosts};
 use super::local_endpoints::LocalEndpoints;
 use super::wire;
-use super::{Answer, Connected};
+use super::{Answer, Connected, Cut, dated};
 use crate::audit::Audit;
 use crate::audit::record::Answered;
 use crate::metrics::Metrics;
@@ -50,10 +51,10 @@ pub(crate) struct Seen {
 }
 
 impl Answer for Endpoint {
-    /// Within [`Freshness::patience`](taskcreds_core::Freshness::patience) plus what the machine needs.
-    async fn answer(&self, request: Parts, connected: Connected) -> Response<Full<Bytes>> {
-        let (outcome, _) = self.outcome(&request, connected).await;
-        self.respond(outcome)
+    async fn exchange(&self, request: Request<Incoming>, connected: Connected) -> Result<Response<Full<Bytes>>, Cut> {
+        // Nobody looks at the body of a request for credentials.
+        let (request, _) = request.into_parts();
+        Ok(dated(self.answer(request, connected).await))
     }
 
     fn unparsable(&self, connected: Connected) {
@@ -64,6 +65,12 @@ impl Answer for Endpoint {
 }
 
 impl Endpoint {
+    /// Answers one request, within [`Freshness::patience`](taskcreds_core::Freshness::patience) plus what the machine needs.
+    pub async fn answer(&self, request: Parts, connected: Connected) -> Response<Full<Bytes>> {
+        let (outcome, _) = self.outcome(&request, connected).await;
+        self.respond(outcome)
+    }
+
     /// What comes of a request, recorded; and what was seen on the way.
     pub(crate) async fn outcome(
         &self,
@@ -248,7 +255,7 @@ mod tests {
             local: None,
             interfaces: Vec::new(),
         });
-        let request = http::Request::get(path).header("host", "127.0.0.1").body(()).unwrap().into_parts().0;
+        let request = Request::get(path).header("host", "127.0.0.1").body(()).unwrap().into_parts().0;
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 4711));
         let connected = Connected {
             peer,

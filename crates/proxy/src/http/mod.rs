@@ -3,6 +3,7 @@
 //! hyper's http1 connection under an accept loop of our own, because `axum::serve` has no deadline for a head, no limit on
 //! buffers and exits or spins on EMFILE.
 
+pub(crate) mod client;
 pub mod credentials;
 pub mod error;
 pub mod guard;
@@ -23,7 +24,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
@@ -53,6 +53,8 @@ pub(crate) const GRACE: Duration = Duration::from_secs(5);
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// Where `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` is resolved to by every SDK.
 pub const LINK_LOCAL: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 2);
+/// The same with its port: where a relative URI leads.
+pub(crate) const ENDPOINT: SocketAddr = SocketAddr::new(IpAddr::V4(LINK_LOCAL), 80);
 /// Its counterpart, which newer SDKs allow in `AWS_CONTAINER_CREDENTIALS_FULL_URI`.
 const LINK_LOCAL_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23);
 
@@ -102,21 +104,17 @@ impl Connected {
     }
 }
 
-/// What a listener answers with: the credentials endpoint or the operations endpoint.
+/// What a listener answers with: the credentials endpoint, watched or not, the operations endpoint, the control interface.
 pub trait Answer: Send + Sync + 'static {
-    /// Answers one request; every trouble is an answer.
-    fn answer(&self, request: Parts, connected: Connected) -> impl Future<Output = Response<Full<Bytes>>> + Send;
-
-    /// The same for who reads a body, or ends a connection otherwise than with a whole answer. Nobody looks at the body of a request for
-    /// credentials.
+    /// Answers one request, with `Content-Length` and `Date`; every trouble is an answer.
+    ///
+    /// # Errors
+    /// The connection is to end otherwise than with a whole answer.
     fn exchange(
         &self,
         request: http::Request<Incoming>,
         connected: Connected,
-    ) -> impl Future<Output = Result<Response<Full<Bytes>>, Cut>> + Send {
-        let (parts, _) = request.into_parts();
-        async move { Ok(dated(self.answer(parts, connected).await)) }
-    }
+    ) -> impl Future<Output = Result<Response<Full<Bytes>>, Cut>> + Send;
 
     /// Is told that bytes which are no HTTP request were answered.
     fn unparsable(&self, _: Connected) {}

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::netlink::{ask, attribute};
+use crate::netlink::{add_attribute, ask, attribute};
 
 /// Kinds of interface whose one other end is all that can send by them.
 const PAIRS: [&[u8]; 2] = [b"veth", b"netkit"];
@@ -61,9 +61,7 @@ pub(super) fn is_behind(interface: u32, network_namespace: &Path) -> io::Result<
     // Without a number the other end is in this namespace too.
     let Some(there) = attribute(link, IFLA_LINK_NETNSID) else { return Ok(is_own) };
     let mut request = vec![0; RTGENMSG];
-    request.extend(8_u16.to_ne_bytes());
-    request.extend(NETNSA_FD.to_ne_bytes());
-    request.extend(file.as_raw_fd().to_ne_bytes());
+    add_attribute(&mut request, NETNSA_FD, &file.as_raw_fd().to_ne_bytes());
     let reply = ask(RTM_GETNSID, RTM_NEWNSID, &request)?;
     let named = attribute(reply.get(RTGENMSG..).unwrap_or_default(), NETNSA_NSID);
     // -1 has no number here: no interface of this namespace leads there.

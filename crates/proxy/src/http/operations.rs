@@ -10,14 +10,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use serde::Serialize;
 use taskcreds_core::SessionCache;
 
 use super::error::Fault;
 use super::guard::{self, AllowedHosts};
-use super::{Answer, Connected, response};
+use super::{Answer, Connected, Cut, dated, response};
 #[cfg(unix)]
 pub use crate::admin::registrations::Registrations;
 use crate::aws::Sts;
@@ -70,8 +71,15 @@ struct Reason {
 }
 
 impl Answer for Operations {
-    async fn answer(&self, request: Parts, _: Connected) -> Response<Full<Bytes>> {
-        if let Err(fault) = guard::no_browser(&request, &self.hosts) {
+    async fn exchange(&self, request: Request<Incoming>, _: Connected) -> Result<Response<Full<Bytes>>, Cut> {
+        let (request, _) = request.into_parts();
+        Ok(dated(self.answer(&request).await))
+    }
+}
+
+impl Operations {
+    async fn answer(&self, request: &Parts) -> Response<Full<Bytes>> {
+        if let Err(fault) = guard::no_browser(request, &self.hosts) {
             return fault.response();
         }
         if request.method != Method::GET && request.method != Method::HEAD {
@@ -91,9 +99,7 @@ impl Answer for Operations {
             _ => Fault::Path.response(),
         }
     }
-}
 
-impl Operations {
     /// Able to serve: the base credentials resolve, the last reload was taken, the store is whole, nothing is made to fail on purpose.
     async fn readiness(&self) -> Readiness {
         let mut reasons = Vec::new();

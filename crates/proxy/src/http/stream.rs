@@ -73,7 +73,7 @@ impl Answering {
         self.stalled.store(true, Ordering::Relaxed);
     }
 
-    fn is_over(&self) {
+    fn end(&self) {
         self.now.store(false, Ordering::Relaxed);
         self.stalled.store(false, Ordering::Relaxed);
     }
@@ -269,7 +269,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> hyper::rt::Write for Stream<S> {
         ready!(stream.write_instead(cx))?;
         // hyper has written all that it had: the answer is out and the connection rests.
         if std::mem::take(&mut stream.wrote) {
-            stream.answering.is_over();
+            stream.answering.end();
             let now = Instant::now();
             stream.waiting =
                 if stream.is_between_heads() { Waiting::Request(now + IDLE) } else { Waiting::Head(now + HEAD) };

@@ -98,13 +98,9 @@ pub(crate) fn is_own(address: SocketAddr) -> io::Result<bool> {
     };
     let mut request = vec![0; RTMSG];
     request.splice(0..2, [u8::try_from(family).map_err(io::Error::other)?, bits]);
-    request.extend(u16::try_from(bytes.len() + 4).map_err(io::Error::other)?.to_ne_bytes());
-    request.extend(RTA_DST.to_ne_bytes());
-    request.extend(bytes);
+    netlink::add_attribute(&mut request, RTA_DST, &bytes);
     if device != 0 {
-        request.extend(8_u16.to_ne_bytes());
-        request.extend(RTA_OIF.to_ne_bytes());
-        request.extend(device.to_ne_bytes());
+        netlink::add_attribute(&mut request, RTA_OIF, &device.to_ne_bytes());
     }
     let reply = netlink::ask(RTM_GETROUTE, RTM_NEWROUTE, &request)?;
     Ok(reply.get(TYPE) == Some(&RTN_LOCAL))

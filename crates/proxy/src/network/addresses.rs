@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::command::Call;
-use super::plan::{Piece, dotted};
+use super::plan::{INSIDE, Piece, dotted};
 use super::sysctl;
 use crate::failure::{Exit, Failure};
 
@@ -30,7 +30,7 @@ impl Piece {
             }
             Self::Pair { device, namespace } => {
                 !show(None, &format!("link show dev {device}")).is_empty()
-                    && !show(Some(namespace), "link show dev taskcreds0").is_empty()
+                    && !show(Some(namespace), &format!("link show dev {INSIDE}")).is_empty()
             }
             Self::Sysctl { key, value } => sysctl::read(key).as_ref() == Some(value),
         }
@@ -63,9 +63,9 @@ impl Piece {
             Self::Pair { device, namespace } => {
                 let there = namespace.display();
                 vec![
-                    ip(None, &format!("link add {device} type veth peer name taskcreds0 netns {there}")),
+                    ip(None, &format!("link add {device} type veth peer name {INSIDE} netns {there}")),
                     ip(None, &format!("link set {device} up")),
-                    ip(Some(namespace), "link set taskcreds0 up"),
+                    ip(Some(namespace), &format!("link set {INSIDE} up")),
                 ]
             }
             Self::Sysctl { key, value } => vec![Call::new("sysctl", &format!("-w {}={value}", dotted(key)))],

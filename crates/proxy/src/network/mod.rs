@@ -23,9 +23,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use rustix::thread::CapabilitySet;
 
 use crate::failure::{Exit, Failure};
+use crate::netlink::may_tell;
 use plan::{Facts, Namespace, Piece, Plan, Wanted};
 use request::{EcsAgent, Request, namespace_path};
 use rules::{Backend, Seen};
@@ -353,8 +353,7 @@ fn is_interface(name: &str) -> bool {
 
 /// CAP_NET_ADMIN, without which nothing here can be done or even looked at.
 fn demand_privilege() -> Result<(), Failure> {
-    let has = rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN));
-    if has {
+    if may_tell() {
         return Ok(());
     }
     Err(Failure::new(
@@ -363,7 +362,6 @@ fn demand_privilege() -> Result<(), Failure> {
     ))
 }
 
-/// A namespace that is there and can be entered.
 impl Namespace {
     /// Whether the path leads to it, and not to another one that has come in its place.
     fn is_still_at(&self, path: &Path) -> bool {
@@ -376,6 +374,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(path).ok().map(|about| (about.dev(), about.ino()))
 }
 
+/// A namespace that is there, is not this machine's own and can be entered.
 fn demand_namespace(path: &PathBuf) -> Result<(), Failure> {
     if identity(path).is_some_and(|there| identity(Path::new("/proc/self/ns/net")) == Some(there)) {
         let why =

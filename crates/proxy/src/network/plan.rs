@@ -19,7 +19,7 @@ pub const IMDS_V6: &str = "fd00:ec2::254";
 /// The port of [`ENDPOINT`].
 pub const PORT: u16 = 80;
 /// The other end of a pair, in the task's namespace.
-const INSIDE: &str = "taskcreds0";
+pub(super) const INSIDE: &str = "taskcreds0";
 /// The ends of pairs, link-local. 169.254.172.0/22 is the ECS agent's own for the same purpose.
 const POOL: [u8; 3] = [169, 254, 176];
 /// How many namespaces there may be: 169.254.176.2 to 169.254.179.254.

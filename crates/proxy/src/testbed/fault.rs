@@ -71,6 +71,11 @@ impl Fault {
         matches!(&self.target, Target::Sts(role) if role.is_none() || role.as_deref() == name)
     }
 
+    /// Whether this is its target, in its words.
+    pub(super) fn is_at(&self, target: &str) -> bool {
+        self.text.split(':').next() == Some(target)
+    }
+
     /// In the embedded STS's own terms.
     pub(super) fn at_sts(&self) -> taskcreds_sts_emulator::Fault {
         let effect = match &self.wrong {

@@ -89,9 +89,15 @@ impl Faults {
     pub fn clear(&self, target: Option<&str>) -> usize {
         self.change(|set| {
             let before = set.len();
-            set.retain(|one| target.is_some_and(|target| !one.fault.to_string().starts_with(&format!("{target}:"))));
+            set.retain(|one| target.is_some_and(|target| !one.fault.is_at(target)));
             before - set.len()
         })
+    }
+
+    /// Whether there is one of a target.
+    #[must_use]
+    pub fn has(&self, target: &str) -> bool {
+        self.set().iter().any(|one| one.fault.is_at(target))
     }
 
     /// How they stand, in their order.

@@ -30,10 +30,6 @@ pub(crate) struct Watched {
 type Served = (Response<Full<Bytes>>, Seen);
 
 impl Answer for Watched {
-    async fn answer(&self, request: Parts, connected: Connected) -> Response<Full<Bytes>> {
-        self.serve(&request, connected, None).await.0
-    }
-
     async fn exchange(&self, request: Request<Incoming>, connected: Connected) -> Result<Response<Full<Bytes>>, Cut> {
         let (request, _) = request.into_parts();
         let seen = self.seen(&request, connected);
