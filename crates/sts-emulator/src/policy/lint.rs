@@ -372,7 +372,13 @@ fn values(policy: &TrustPolicy, condition: &Condition, findings: &mut Findings) 
             );
         }
         if condition.operator.base == Base::Arn && value.split(':').count() < 6 && variables.is_empty() {
-            findings.trap("short-arn", format!("{written}: \"{value}\" has fewer than the six parts of an ARN, and fits none here; evaluators disagree about it"));
+            findings.trap(
+                "short-arn",
+                format!(
+                    "{written}: \"{value}\" has fewer than the six parts of an ARN, and evaluators disagree about what it fits: it grants \
+                     nothing here, and a Deny by it denies"
+                ),
+            );
         }
         if !variables.is_empty() && !policy.has_variables {
             findings.trap("variables-without-version", format!("{written}: \"{value}\" is compared as it stands, because only \"Version\": \"2012-10-17\" has variables"));

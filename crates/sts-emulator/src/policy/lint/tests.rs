@@ -3,7 +3,7 @@
 use super::*;
 use crate::policy::context::{Context, Value};
 use crate::policy::tests as calls;
-use crate::policy::{AssumeRoleCall, IamCaller, TrustCaller};
+use crate::policy::{AssumeRoleCall, IamCaller, TrustCaller, evaluate};
 
 fn policy(statements: &str) -> TrustPolicy {
     let document = if statements.starts_with('{') {
@@ -126,6 +126,21 @@ fn every_key_that_a_request_can_have_is_known_with_as_many_values() {
     }
     for key in ["aws:Ec2InstanceSourceVPC", "lambda:SourceFunctionArn"] {
         assert_eq!(codes(&proxy(&format!(r#"{{"StringEquals":{{"{key}":"x"}}}}"#))), [""; 0], "{key}");
+    }
+}
+
+#[test]
+fn a_short_arn_does_what_its_finding_says() {
+    let call = AssumeRoleCall { tags: Vec::new(), ..calls::task_call() };
+    let allows = |statements: &str| evaluate(&policy(statements), &calls::ecs(), &call, true).allows();
+    let open = ecs(&account(""));
+    assert!(allows(&open));
+    for operator in ["ArnLike", "ArnNotLike"] {
+        let short = ecs(&account(&format!(r#""{operator}":{{"aws:SourceArn":"arn:aws:ecs:*"}}"#)));
+        let denied = short.replace("Allow", "Deny");
+        assert!(!allows(&short) && !allows(&format!("{open},{denied}")), "{operator}");
+        let found = lint(&policy(&short));
+        assert!(found[0].message.ends_with("it grants nothing here, and a Deny by it denies"), "{found:?}");
     }
 }
 
