@@ -106,8 +106,8 @@ fn perform(
                 fault.refuse(&caller.principal.arn, &request.role_arn)?;
             }
             let mut grant = grant(&request, &caller, &emulator.shared.options, call.at)?;
-            if let Some(seconds) = emulator.shared.session_seconds.get() {
-                grant.expires = grant.expires.min(faults::after(call.at, *seconds));
+            if let Some(seconds) = emulator.shared.options.session_seconds {
+                grant.expires = grant.expires.min(faults::after(call.at, seconds));
             }
             if let Some(fault) = fault {
                 grant.expires = fault.expires(call.at, grant.expires);

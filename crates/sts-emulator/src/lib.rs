@@ -69,7 +69,6 @@ struct Shared {
     calls: Mutex<calls::Calls>,
     plan: OnceLock<Box<Plan>>,
     observer: OnceLock<Box<Observer>>,
-    session_seconds: OnceLock<u32>,
 }
 
 /// Tells what is to go wrong with the next `AssumeRole` of a role ARN.
@@ -87,6 +86,9 @@ pub struct Options {
     /// Whether the callers' own policies allow them what a trust policy leaves to those: a role that trusts a whole account,
     /// or a caller of another one. Default: true.
     pub identity_allows: bool,
+    /// Seconds after which every session ends at the latest (and less than one more), whatever was asked for. What may be asked for stays
+    /// as AWS has it: 900 seconds and more. Default: none, so that a session lasts as long as was asked for.
+    pub session_seconds: Option<u32>,
 }
 
 /// The roles that can be assumed.
@@ -144,7 +146,6 @@ impl Emulator {
                 calls: Mutex::default(),
                 plan: OnceLock::new(),
                 observer: OnceLock::new(),
-                session_seconds: OnceLock::new(),
             }),
         }
     }
@@ -158,12 +159,6 @@ impl Emulator {
     /// Has `observer` told of every call, before it is answered. To be set once; what is set first stays.
     pub fn on_call(&self, observer: impl Fn(&Call) + Send + Sync + 'static) {
         let _ = self.shared.observer.set(Box::new(observer));
-    }
-
-    /// Has every session end after so many seconds at the latest (and less than one more), whatever was asked for. What may be asked for
-    /// stays as AWS has it: 900 seconds and more. To be set once; what is set first stays.
-    pub fn limit_sessions(&self, seconds: u32) {
-        let _ = self.shared.session_seconds.set(seconds);
     }
 
     /// Ends the sessions of an assumed role, `arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION-NAME`, but for the one with this access key
@@ -248,7 +243,7 @@ impl Default for Role {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemTime::now), roles: Roles::Any, identity_allows: true }
+        Self { clock: Arc::new(SystemTime::now), roles: Roles::Any, identity_allows: true, session_seconds: None }
     }
 }
 

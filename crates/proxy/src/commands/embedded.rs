@@ -46,11 +46,8 @@ pub(crate) async fn start(
     let cannot = |error: &dyn std::fmt::Display| {
         Failure::new(Exit::Unavailable, format!("cannot start the embedded STS on 127.0.0.1: {error}"))
     };
-    let emulator = Emulator::new(Options { roles, ..Options::default() });
+    let emulator = Emulator::new(Options { roles, session_seconds, ..Options::default() });
     let key = key(&emulator, account, task, emulated)?;
-    if let Some(seconds) = session_seconds {
-        emulator.limit_sessions(seconds);
-    }
     let embedded = Some(Embedded { emulator: emulator.clone(), session_seconds });
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(|error| cannot(&error))?;
     let address = listener.local_addr().map_err(|error| cannot(&error))?;

@@ -12,7 +12,7 @@ use super::arn;
 use super::context::{Context, EcsSource, Value};
 use super::glob::{self, Piece};
 use super::operator::{Base, Operator, Set};
-use super::scalar::{Network, number, time};
+use super::scalar::{network, number, time};
 use super::variables;
 
 /// A condition as a policy has it.
@@ -137,7 +137,7 @@ impl Condition {
             Base::Binary | Base::Null => Some(actual == wanted),
             Base::IpAddress => {
                 let address = actual.parse::<IpAddr>().ok();
-                Network::parse(wanted).zip(address).map(|(network, address)| network.holds(address))
+                network(wanted).zip(address).map(|(network, address)| network.contains(&address))
             }
             Base::StringEquals | Base::StringEqualsIgnoreCase | Base::StringLike | Base::Arn => {
                 let pattern = match self.pattern(wanted, context, has_variables) {

@@ -203,6 +203,12 @@ impl Context {
         Self { values, ..Self::default() }
     }
 
+    /// The keys, in lower case, and their values.
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.values.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
     /// The value of a key; none where the request does not have the key.
     pub(super) fn get(&self, key: &str) -> Option<&Value> {
         let key = key.to_lowercase();

@@ -43,11 +43,13 @@ impl Level {
 
 /// Keys of AssumeRole (Service Authorization Reference, "Condition keys for AWS STS"; IAM User Guide, "AWS global condition context
 /// keys"), and whether they have several values. Those that end in `/` go on with a tag key.
-const KEYS: [(&str, bool); 47] = [
+const KEYS: [(&str, bool); 51] = [
     ("aws:calledvia", true),
     ("aws:calledviafirst", false),
     ("aws:calledvialast", false),
     ("aws:currenttime", false),
+    ("aws:ec2instancesourceprivateipv4", false),
+    ("aws:ec2instancesourcevpc", false),
     ("aws:epochtime", false),
     ("aws:federatedprovider", false),
     ("aws:multifactorauthage", false),
@@ -84,8 +86,10 @@ const KEYS: [(&str, bool); 47] = [
     ("aws:username", false),
     ("aws:viaawsservice", false),
     ("aws:vpcsourceip", false),
+    ("ec2:roledelivery", false),
     ("ec2:sourceinstancearn", false),
     ("iam:resourcetag/", false),
+    ("lambda:sourcefunctionarn", false),
     ("sts:durationseconds", false),
     ("sts:externalid", false),
     ("sts:rolesessionname", false),
@@ -245,30 +249,34 @@ fn missing_tag_session(policy: &TrustPolicy, statement: &Statement, findings: &m
     }
 }
 
-fn keys(statement: &Statement, condition: &Condition, findings: &mut Findings) {
-    let key = condition.key.to_lowercase();
+/// Whether a key, in lower case, has several values; none where AssumeRole does not have it.
+fn has_several_values(key: &str) -> Option<bool> {
     // A key that ends in `/` goes on with the key of a tag.
     let is_known = |known: &str| match known.strip_suffix('/') {
         Some(_) => key.len() > known.len() && key.starts_with(known),
         None => key == known,
     };
-    let known = KEYS.iter().find(|(known, _)| is_known(known));
+    KEYS.iter().find(|(known, _)| is_known(known)).map(|(_, several)| *several)
+}
+
+fn keys(statement: &Statement, condition: &Condition, findings: &mut Findings) {
+    let key = condition.key.to_lowercase();
     let written = format!("{} {}", condition.name, condition.key);
     let is_ours = key.starts_with("aws:") || key.starts_with("sts:");
-    match known {
+    match has_several_values(&key) {
         None if is_ours => findings
             .trap("unknown-key", format!("{written}: AssumeRole has no such key; IAM takes it and never finds it")),
         None => findings.note(
             "foreign-key",
             format!("{written}: a key of another service or of an identity provider, which AssumeRole does not have"),
         ),
-        Some((_, true)) if condition.operator.set.is_none() && condition.operator.base != Base::Null => findings.trap(
+        Some(true) if condition.operator.set.is_none() && condition.operator.base != Base::Null => findings.trap(
             "no-set-operator",
             format!(
                 "{written}: the key has several values, so it needs ForAnyValue: or ForAllValues: before the operator"
             ),
         ),
-        Some((_, false)) if condition.operator.set.is_some() => {
+        Some(false) if condition.operator.set.is_some() => {
             findings.trap("set-operator", format!("{written}: the key has one value; leave the set operator out"));
         }
         Some(_) => {}
@@ -364,7 +372,13 @@ fn values(policy: &TrustPolicy, condition: &Condition, findings: &mut Findings) 
             );
         }
         if condition.operator.base == Base::Arn && value.split(':').count() < 6 && variables.is_empty() {
-            findings.trap("short-arn", format!("{written}: \"{value}\" has fewer than the six parts of an ARN, and fits none here; evaluators disagree about it"));
+            findings.trap(
+                "short-arn",
+                format!(
+                    "{written}: \"{value}\" has fewer than the six parts of an ARN, and evaluators disagree about what it fits: it grants \
+                     nothing here, and a Deny by it denies"
+                ),
+            );
         }
         if !variables.is_empty() && !policy.has_variables {
             findings.trap("variables-without-version", format!("{written}: \"{value}\" is compared as it stands, because only \"Version\": \"2012-10-17\" has variables"));

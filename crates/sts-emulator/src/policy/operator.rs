@@ -1,6 +1,6 @@
 //! The condition operators: what their names mean, and which values a policy may give them.
 
-use super::scalar::{Network, number, time};
+use super::scalar::{network, number, time};
 
 /// `ForAnyValue:StringNotLikeIfExists`, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +111,7 @@ impl Operator {
             Base::Bool | Base::Null if !["true", "false"].iter().any(|word| value.eq_ignore_ascii_case(word)) => {
                 Some("is neither true nor false")
             }
-            Base::IpAddress if Network::parse(value).is_none() => {
+            Base::IpAddress if network(value).is_none() => {
                 Some("is neither an address nor a network such as 203.0.113.0/24")
             }
             Base::Binary if !is_base64(value) => Some("is no base64"),

@@ -48,8 +48,10 @@ impl Role {
         match (json.get("RoleArn"), json.get("Arn")) {
             (Some(Json::Text(arn)), None) | (None, Some(Json::Text(arn))) if is_role(arn) => role.arn.clone_from(arn),
             (None, None) => faults.push(fault("", "has no RoleArn".to_owned())),
-            _ => faults
-                .push(fault(&at("RoleArn"), "must be one ARN such as arn:aws:iam::111122223333:role/NAME".to_owned())),
+            (written, _) => {
+                let field = at(if written.is_some() { "RoleArn" } else { "Arn" });
+                faults.push(fault(&field, "must be one ARN such as arn:aws:iam::111122223333:role/NAME".to_owned()));
+            }
         }
         match json.get("AssumeRolePolicyDocument") {
             Some(Json::Text(text)) => match text.parse::<TrustPolicy>() {
@@ -194,12 +196,14 @@ mod tests {
         write("c.json", r#"{"RoleArn":"arn:aws:iam::111122223333:role/web"}"#);
         write("d.json", r#"{"RoleArn":"arn:aws:iam::111122223333:role/web"}"#);
         write("e.json", r#"{"AssumeRolePolicyDocument":"{}"}"#);
+        write("f.json", r#"{"RoleArn":"web"}"#);
+        write("g.json", r#"{"RoleArn":"arn:aws:iam::111122223333:role/a","Arn":"arn:aws:iam::111122223333:role/b"}"#);
         write("read me.txt", "is passed over");
         let told = Role::from_folder(&folder).unwrap_err().to_string();
         let lines: Vec<_> =
             told.lines().map(|line| line.strip_prefix(&format!("{}/", folder.display())).unwrap()).collect();
         let begins = [
-            "a.json: Role.RoleArn: must be one ARN",
+            "a.json: Role.Arn: must be one ARN",
             "a.json: Role.AssumeRolePolicyDocument.Statement[0]: Has prohibited field Resource",
             "a.json: Role.MaxSessionDuration: must be",
             "a.json: Role.Tags: must be",
@@ -207,10 +211,12 @@ mod tests {
             "d.json: arn:aws:iam::111122223333:role/web is in another file too",
             "e.json: has no RoleArn",
             "e.json: AssumeRolePolicyDocument: has no Statement",
+            "f.json: RoleArn: must be one ARN",
+            "g.json: RoleArn: must be one ARN",
         ];
         assert_eq!(lines.len(), begins.len(), "{told}");
         assert!(lines.iter().zip(begins).all(|(line, begin)| line.starts_with(begin)), "{told}");
-        for name in ["a.json", "b.json", "d.json", "e.json"] {
+        for name in ["a.json", "b.json", "d.json", "e.json", "f.json", "g.json"] {
             fs::remove_file(folder.join(name)).unwrap();
         }
         assert_eq!(Role::from_folder(&folder).unwrap().len(), 1);

@@ -2,6 +2,9 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+use time::{Date, Month};
+
 /// A whole or decimal number.
 pub(super) fn number(text: &str) -> Option<f64> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
@@ -19,12 +22,11 @@ pub(super) fn time(text: &str) -> Option<i64> {
     let (date, time) = text.split_once('T').map_or((text, None), |(date, time)| (date, Some(time)));
     let mut parts = date.split('-').map(digits);
     let (year, month, day) = (parts.next()??, parts.next().unwrap_or(Some(1))?, parts.next().unwrap_or(Some(1))?);
-    let sound = parts.next().is_none()
-        && (1..=12).contains(&month)
-        && (1..=31).contains(&day)
-        && date.get(..4).is_some_and(|year| digits(year).is_some());
+    let is_whole = parts.next().is_none() && date.get(..4).is_some_and(|year| digits(year).is_some());
+    let month = Month::try_from(u8::try_from(month).ok()?).ok()?;
+    let day = Date::from_calendar_date(year.try_into().ok()?, month, day.try_into().ok()?).ok()?;
     let of_day = if let Some(time) = time { time_of_day(time)? } else { 0 };
-    sound.then(|| days_since_1970(year, month, day) * 86_400_000 + of_day)
+    is_whole.then(|| day.midnight().assume_utc().unix_timestamp() * 1000 + of_day)
 }
 
 /// `12:00Z`, `12:00:00.25-08:00`; the zone is not optional.
@@ -52,43 +54,11 @@ fn digits(text: &str) -> Option<i64> {
     text.parse().ok().filter(|_| text.len() <= 4 && text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// The proleptic Gregorian calendar.
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    // Years begin in March here, so that the leap day is the last of one.
-    let year = if month <= 2 { year - 1 } else { year };
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468
-}
-
-/// Addresses: `203.0.113.0/24`, `2001:db8::/32`, and a bare address, which is a network of one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Network {
-    address: IpAddr,
-    bits: u32,
-}
-
-impl Network {
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
-        let address: IpAddr = address.parse().ok()?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let bits = bits.map_or(Some(most), |bits| u32::try_from(digits(bits)?).ok())?;
-        (bits <= most).then_some(Self { address, bits })
-    }
-
-    pub(super) fn holds(self, address: IpAddr) -> bool {
-        match (self.address, address) {
-            (IpAddr::V4(network), IpAddr::V4(address)) => {
-                let mask = u32::MAX.checked_shl(32 - self.bits).unwrap_or(0);
-                network.to_bits() & mask == address.to_bits() & mask
-            }
-            (IpAddr::V6(network), IpAddr::V6(address)) => {
-                let mask = u128::MAX.checked_shl(128 - self.bits).unwrap_or(0);
-                network.to_bits() & mask == address.to_bits() & mask
-            }
-            _ => false,
-        }
-    }
+/// Addresses: `203.0.113.0/24`, `2001:db8::/32`, and a bare address, which is a network of one. Bits behind the prefix do not count.
+pub(super) fn network(text: &str) -> Option<IpNet> {
+    // In two parts: ipnet's own parser takes `010.0.0.0`, which the standard library refuses, as some read it as octal.
+    let Some((address, bits)) = text.split_once('/') else { return text.parse::<IpAddr>().ok().map(IpNet::from) };
+    IpNet::new(address.parse().ok()?, digits(bits)?.try_into().ok()?).ok()
 }
 
 #[cfg(test)]
@@ -107,7 +77,16 @@ mod tests {
             ("2026-11-25T05:30:00+01:00", Some(1_795_581_000_000)),
             ("2026-11-24T20:30:00.250-08:00", Some(1_795_581_000_250)),
             ("1795581000", Some(1_795_581_000_000)),
+            ("0000-01-01", Some(-62_167_219_200_000)),
+            ("9999-12-31T23:59:59.999Z", Some(253_402_300_799_999)),
             ("2026-13-01", None),
+            ("2026-00-01", None),
+            ("2026-01-00", None),
+            ("2026-02-31", None),
+            ("2026-02-29T00:00Z", None),
+            ("1900-02-29", None),
+            ("2026-11-31", None),
+            ("20261-01-01", None),
             ("2026-11-25T04:30:00", None),
             ("2026-11-25T24:00Z", None),
             ("tomorrow", None),
@@ -139,11 +118,27 @@ mod tests {
             ("2001:db8::/32", "2001:db8:ffff::1", true),
             ("2001:db8::/32", "2001:db9::", false),
             ("::/0", "::1", true),
+            ("0.0.0.0/0", "::ffff:1.2.3.4", false),
+            ("2001:db8::1/32", "2001:db8:ffff::1", true),
         ] {
-            assert_eq!(Network::parse(network).unwrap().holds(address.parse().unwrap()), holds, "{network} {address}");
+            assert_eq!(
+                super::network(network).unwrap().contains(&address.parse::<IpAddr>().unwrap()),
+                holds,
+                "{network} {address}"
+            );
         }
-        for text in ["203.0.113.0/33", "::/129", "203.0.113", "", "x/8", "203.0.113.*", "1.2.3.4/"] {
-            assert_eq!(Network::parse(text), None, "{text}");
+        for text in [
+            "203.0.113.0/33",
+            "::/129",
+            "203.0.113",
+            "",
+            "x/8",
+            "203.0.113.*",
+            "1.2.3.4/",
+            "203.0.113.0/+8",
+            "010.0.0.0/8",
+        ] {
+            assert_eq!(network(text), None, "{text}");
         }
     }
 }

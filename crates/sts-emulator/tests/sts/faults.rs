@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use taskcreds_sts_emulator::{Effect, Fault, Roles};
+use taskcreds_sts_emulator::{Effect, Fault, Options, Roles};
 
 use crate::harness::{ROLE, Reply, Sts, USER};
 
@@ -71,8 +71,7 @@ async fn sessions_that_are_asked_to_be_short_or_over_are() {
 
 #[tokio::test]
 async fn every_session_is_as_short_as_is_asked_for_and_really_ends() {
-    let sts = Sts::start(Roles::Any).await;
-    sts.emulator.limit_sessions(1);
+    let sts = Sts::start_with(Options { session_seconds: Some(1), ..Options::default() }).await;
     let session = sts.session(900).await;
     let identity = [("Action", "GetCallerIdentity"), ("Version", "2011-06-15")];
     sts.advance(1);

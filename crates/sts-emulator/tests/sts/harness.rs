@@ -30,11 +30,11 @@ impl Sts {
     /// The clock begins ten minutes ago and stands still. Signatures made by the system's clock are good until it has
     /// been moved by twenty-five minutes.
     pub(crate) async fn start(roles: Roles) -> Self {
-        Self::start_with(roles, true).await
+        Self::start_with(Options { roles, ..Options::default() }).await
     }
 
-    /// The same, where the callers' own policies allow what trust policies leave to them, or not.
-    pub(crate) async fn start_with(roles: Roles, identity_allows: bool) -> Self {
+    /// The same with other options, but for the clock.
+    pub(crate) async fn start_with(options: Options) -> Self {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let begin = SystemTime::UNIX_EPOCH + Duration::from_secs(since_1970.as_secs() - 600);
         let ahead = Arc::new(AtomicU64::new(0));
@@ -42,7 +42,7 @@ impl Sts {
             let ahead = Arc::clone(&ahead);
             Arc::new(move || begin + Duration::from_secs(ahead.load(Ordering::SeqCst)))
         };
-        let emulator = Emulator::new(Options { clock, roles, identity_allows });
+        let emulator = Emulator::new(Options { clock, ..options });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(emulator.clone().run(listener, std::future::pending()));

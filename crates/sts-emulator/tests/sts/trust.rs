@@ -2,7 +2,7 @@
 
 use aws_sdk_sts::Client;
 use aws_sdk_sts::types::Tag;
-use taskcreds_sts_emulator::{InvalidTaskArn, Role, Roles};
+use taskcreds_sts_emulator::{InvalidTaskArn, Options, Role, Roles};
 
 use crate::harness::{ROLE, Sts, USER, credentials, refusal};
 
@@ -174,7 +174,7 @@ async fn the_callers_own_policies_can_be_said_not_to_allow_it() {
     let statement = r#"{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"sts:AssumeRole"}"#;
     for identity_allows in [true, false] {
         let roles = Roles::Listed(vec![role(ROLE, statement)]);
-        let sts = Sts::start_with(roles, identity_allows).await;
+        let sts = Sts::start_with(Options { roles, identity_allows, ..Options::default() }).await;
         let outcome = assume(&sts.client(sts.caller(USER)), &[], None).await;
         assert_eq!(outcome.is_ok(), identity_allows, "{outcome:?}");
     }

@@ -1,6 +1,9 @@
 //! A policy for each trap, and the same one mended.
 
 use super::*;
+use crate::policy::context::{Context, Value};
+use crate::policy::tests as calls;
+use crate::policy::{AssumeRoleCall, IamCaller, TrustCaller, evaluate};
 
 fn policy(statements: &str) -> TrustPolicy {
     let document = if statements.starts_with('{') {
@@ -88,6 +91,56 @@ fn every_trap_is_found() {
         (r#"{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:role/proxy"},"Action":"sts:*"}"#.to_owned(), &["action-wildcard"]),
     ] {
         assert_eq!(codes(&statements), found, "{statements}");
+    }
+}
+
+/// What a request can have follows from the evaluator: calls with all there is to pass, by callers of each kind.
+#[test]
+fn every_key_that_a_request_can_have_is_known_with_as_many_values() {
+    let call = AssumeRoleCall {
+        transitive_tag_keys: vec!["ecs-task-arn".to_owned()],
+        inherited_tags: vec![calls::tag("team", "a")],
+        source_identity: Some("task".to_owned()),
+        external_id: Some("prod".to_owned()),
+        ..calls::task_call()
+    };
+    let TrustCaller::Iam(session) = calls::proxy() else { panic!("a proxy is an IAM principal") };
+    let known = IamCaller {
+        user_id: Some("AROA1234567890EXAMPLE:session".to_owned()),
+        tags: Some(vec![calls::tag("team", "a")]),
+        source_identity: Some("alice".to_owned()),
+        token_issued: Some(call.at),
+        ..session.clone()
+    };
+    let user = IamCaller::of("arn:aws:iam::111122223333:user/me").unwrap();
+    for caller in [calls::ecs(), TrustCaller::Iam(session), TrustCaller::Iam(known), TrustCaller::Iam(user)] {
+        for (key, value) in Context::new(&call, &caller).entries() {
+            let several = has_several_values(key);
+            assert!(several.is_some(), "{key} is not known");
+            match value {
+                Value::One(_) | Value::EcsSource(_) => assert_eq!(several, Some(false), "{key} has one value"),
+                Value::Many(_) => assert_eq!(several, Some(true), "{key} has several values"),
+                Value::Unknown(_) => {}
+            }
+        }
+    }
+    for key in ["aws:Ec2InstanceSourceVPC", "lambda:SourceFunctionArn"] {
+        assert_eq!(codes(&proxy(&format!(r#"{{"StringEquals":{{"{key}":"x"}}}}"#))), [""; 0], "{key}");
+    }
+}
+
+#[test]
+fn a_short_arn_does_what_its_finding_says() {
+    let call = AssumeRoleCall { tags: Vec::new(), ..calls::task_call() };
+    let allows = |statements: &str| evaluate(&policy(statements), &calls::ecs(), &call, true).allows();
+    let open = ecs(&account(""));
+    assert!(allows(&open));
+    for operator in ["ArnLike", "ArnNotLike"] {
+        let short = ecs(&account(&format!(r#""{operator}":{{"aws:SourceArn":"arn:aws:ecs:*"}}"#)));
+        let denied = short.replace("Allow", "Deny");
+        assert!(!allows(&short) && !allows(&format!("{open},{denied}")), "{operator}");
+        let found = lint(&policy(&short));
+        assert!(found[0].message.ends_with("it grants nothing here, and a Deny by it denies"), "{found:?}");
     }
 }
 
