@@ -53,7 +53,6 @@ impl Warm {
             budget,
             Freshness::default(),
             no_jitter,
-            MAX_TASKS as u64,
             Box::new(|_, _, _| {}),
         );
         let registry = Arc::new(Registry::new(MAX_TASKS));
