@@ -47,14 +47,7 @@ impl Warm {
         let sts = TestSts::new(move |_, _| (Duration::ZERO, Ok(session_until(until))));
         let unlimited = BudgetLimits { per_second: 1_000_000, burst: 1_000_000, concurrent: 1_000 };
         let (clock, budget) = (Arc::new(SystemClock), Budget::new(unlimited));
-        let sessions = SessionCache::new(
-            sts,
-            clock,
-            budget,
-            Freshness::default(),
-            no_jitter,
-            Box::new(|_, _, _| {}),
-        );
+        let sessions = SessionCache::new(sts, clock, budget, Freshness::default(), no_jitter, Box::new(|_, _, _| {}));
         let registry = Arc::new(Registry::new(MAX_TASKS));
         let endpoint = Endpoint {
             registry,

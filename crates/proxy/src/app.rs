@@ -224,7 +224,8 @@ impl Proxy {
                 let (sessions, metrics) = (Arc::clone(&sessions), Arc::clone(&metrics));
                 let (registrations, hosts) = (registrations.clone(), hosts.clone());
                 let testbed = testbed.clone();
-                let operations = Operations { sts, sessions, metrics, registrations, hosts, testbed };
+                let refuse_misrouted = config.refuse_misrouted;
+                let operations = Operations { sts, sessions, metrics, registrations, hosts, refuse_misrouted, testbed };
                 Some((address, listener, Arc::new(operations)))
             }
             None => None,
@@ -302,7 +303,8 @@ impl Proxy {
         }
         if let (Some((_, listener)), Some(testbed)) = (control, &testbed) {
             let (testbed, hosts) = (Arc::clone(testbed), endpoint.hosts.clone());
-            let control = Control { testbed, hosts, stop: stop.clone() };
+            let refuse_misrouted = endpoint.refuse_misrouted;
+            let control = Control { testbed, hosts, refuse_misrouted, stop: stop.clone() };
             parts.spawn(crate::http::run(listener, Arc::new(control), Places::few(), stop.clone()));
         }
         for (_, listener) in bound {

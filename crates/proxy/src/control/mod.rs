@@ -45,6 +45,8 @@ pub struct Control {
     pub testbed: Arc<Testbed>,
     /// The names that `Host` may have.
     pub hosts: AllowedHosts,
+    /// Whether connections are refused that were made to loopback from elsewhere.
+    pub refuse_misrouted: bool,
     /// Ends what waits.
     pub stop: CancellationToken,
 }
@@ -87,8 +89,11 @@ pub struct Refused {
 type Reply = Result<(StatusCode, Value), (StatusCode, Refused)>;
 
 impl Answer for Control {
-    async fn exchange(&self, request: Request<Incoming>, _: Connected) -> Result<Response<Full<Bytes>>, Cut> {
+    async fn exchange(&self, request: Request<Incoming>, connected: Connected) -> Result<Response<Full<Bytes>>, Cut> {
         let (request, body) = request.into_parts();
+        if let Err(fault) = guard::way(&connected, self.refuse_misrouted) {
+            return Ok(dated(fault.response()));
+        }
         let body = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await;
         let answer = match body {
             Ok(Ok(body)) => self.respond(&request, &body.to_bytes()).await,

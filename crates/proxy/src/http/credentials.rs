@@ -145,11 +145,7 @@ impl Endpoint {
         connected: Connected,
         seen: &mut Seen,
     ) -> Result<(Arc<Task>, Version), Fault> {
-        if connected.is_misrouted && self.refuse_misrouted {
-            let rule =
-                "this address of loopback was asked from another machine: net.ipv4.conf.*.route_localnet lets it in";
-            return Err(Fault::Forbidden(rule.into()));
-        }
+        guard::way(&connected, self.refuse_misrouted)?;
         if connected.is_to_endpoint && !self.interfaces.is_empty() && !self.is_by_door(&connected.way) {
             return Err(Fault::Forbidden("this address is not asked by this interface ([network] interfaces)".into()));
         }

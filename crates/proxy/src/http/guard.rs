@@ -16,6 +16,7 @@
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
 
+use super::Connected;
 use super::error::{Fault, Version};
 
 /// A request that may be answered: which id it asks for and the token that came with it.
@@ -84,6 +85,18 @@ pub(super) fn all_but_path<'a>(request: &'a Parts, hosts: &AllowedHosts) -> Resu
         Ok(token) => Ok(token.unwrap_or_default()),
         Err(()) => Err(Fault::Malformed("more than one Authorization header")),
     }
+}
+
+/// The way of the connection, for every endpoint of this program.
+///
+/// # Errors
+/// It was made to loopback from elsewhere, and that is refused.
+pub(crate) fn way(connected: &Connected, refuse_misrouted: bool) -> Result<(), Fault> {
+    if connected.is_misrouted && refuse_misrouted {
+        let rule = "this address of loopback was asked from another machine: net.ipv4.conf.*.route_localnet lets it in";
+        return Err(Fault::Forbidden(rule.into()));
+    }
+    Ok(())
 }
 
 /// The part of the table that keeps browsers and proxies out, for an endpoint with other paths.

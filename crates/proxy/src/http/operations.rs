@@ -37,6 +37,8 @@ pub struct Operations {
     pub registrations: Option<Arc<Registrations>>,
     /// The names that `Host` may have.
     pub hosts: AllowedHosts,
+    /// Whether connections are refused that were made to loopback from elsewhere.
+    pub refuse_misrouted: bool,
     /// What is made to fail on purpose, where somebody has asked for that.
     pub testbed: Option<Arc<Testbed>>,
 }
@@ -71,15 +73,16 @@ struct Reason {
 }
 
 impl Answer for Operations {
-    async fn exchange(&self, request: Request<Incoming>, _: Connected) -> Result<Response<Full<Bytes>>, Cut> {
+    async fn exchange(&self, request: Request<Incoming>, connected: Connected) -> Result<Response<Full<Bytes>>, Cut> {
         let (request, _) = request.into_parts();
-        Ok(dated(self.answer(&request).await))
+        Ok(dated(self.answer(&request, &connected).await))
     }
 }
 
 impl Operations {
-    async fn answer(&self, request: &Parts) -> Response<Full<Bytes>> {
-        if let Err(fault) = guard::no_browser(request, &self.hosts) {
+    async fn answer(&self, request: &Parts, connected: &Connected) -> Response<Full<Bytes>> {
+        let checked = guard::way(connected, self.refuse_misrouted);
+        if let Err(fault) = checked.and_then(|()| guard::no_browser(request, &self.hosts)) {
             return fault.response();
         }
         if request.method != Method::GET && request.method != Method::HEAD {

@@ -128,9 +128,9 @@ impl Faults {
         faults.iter().any(|fault| matches!(fault.target, Target::Sts(_)))
     }
 
-    /// Waits until other faults are set or these are cleared: what hangs hangs until then.
-    pub(super) async fn changed(&self) {
-        let _ = self.changes.subscribe().changed().await;
+    /// Is told, from now on, when other faults are set or these are cleared: what hangs hangs until then.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     fn next(&self, is_for: impl Fn(&Fault) -> bool) -> Option<Fault> {

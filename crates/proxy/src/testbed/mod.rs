@@ -191,8 +191,9 @@ impl Testbed {
     fn end(&self, task: &Arc<Task>, session: &Session) {
         if let Some(emulator) = &self.emulator {
             let _ = emulator.expire(session.assumed_role_arn(), None);
-            // Nobody else is to get it.
-            self.sessions.refresh_now(task);
+            // Nobody else is to get it, however long the next one takes.
+            self.sessions.forget(task);
+            self.sessions.prefetch(task);
         }
     }
 

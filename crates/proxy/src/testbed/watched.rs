@@ -73,6 +73,8 @@ impl Watched {
         seen: &Seen,
         fault: &Fault,
     ) -> Result<Response<Full<Bytes>>, Cut> {
+        // From before the delay: who clears the fault meanwhile has cleared it.
+        let mut changes = self.testbed.faults.changes();
         let _ = self.stop.run_until_cancelled(tokio::time::sleep(fault.delay)).await;
         let serve = async || self.serve(request, connected, Some(fault)).await;
         let effect = match &fault.wrong {
@@ -95,7 +97,7 @@ impl Watched {
         if matches!(effect, Effect::Hang | Effect::Drop) {
             self.note(Some(task), None, None, None, Some(fault));
             if *effect == Effect::Hang {
-                let _ = self.stop.run_until_cancelled(self.testbed.faults.changed()).await;
+                let _ = self.stop.run_until_cancelled(changes.changed()).await;
             }
             return Err(Cut(Vec::new()));
         }

@@ -5,7 +5,7 @@
 use std::slice;
 
 use crate::netns::Netns;
-use crate::rig::{self, Process};
+use crate::rig;
 use crate::skip;
 use crate::sts::Sts;
 use crate::tasks::{Config, Task};
@@ -25,11 +25,6 @@ pub(crate) fn status(from: &Netns, url: &str) -> String {
         "%{http_code}",
     ]);
     String::from_utf8(curl.arg(url).output().unwrap().stdout).unwrap()
-}
-
-/// A proxy in a namespace with no way out: its STS is the embedded one, its configuration this.
-fn serve(inside: &Netns, head: &str, task: &Task) -> Process {
-    rig::dev_with(Config::with(head, slice::from_ref(task))).inside(inside).spawn()
 }
 
 #[test]
@@ -76,10 +71,16 @@ fn loopback_that_is_asked_from_a_neighbour_is_refused() {
     let Some((neighbour, host)) = skip::unless("the original destination", made()) else { return };
     for (check, expected) in [("", "403"), ("refuse_misrouted = false", "401")] {
         let task = Task::with_token("web");
-        let proxy = serve(&host, &format!("listen = [\"127.0.0.1:51679\"]\n{check}"), &task);
+        let head = format!("listen = [\"127.0.0.1:51679\"]\noperations_listen = \"127.0.0.1:51680\"\n{check}");
+        let config = Config::with(&head, slice::from_ref(&task));
+        let proxy = rig::dev_with(config).args("--control 127.0.0.1:51681").inside(&host).spawn();
         proxy.says("listening on ");
         let url = format!("http://127.0.0.1:51679{}", task.path());
         assert_eq!(status(&host, &url), "401", "its own, without the token, {check}");
         assert_eq!(status(&neighbour, &url), expected, "a neighbour, {check}");
+        for url in ["http://127.0.0.1:51680/healthz", "http://127.0.0.1:51681/journal"] {
+            assert_eq!(status(&host, url), "200", "{url}, its own, {check}");
+            assert_eq!(status(&neighbour, url), expected.replace("401", "200"), "{url}, a neighbour, {check}");
+        }
     }
 }

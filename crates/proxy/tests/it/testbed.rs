@@ -191,6 +191,15 @@ fn every_fault_of_the_credentials_endpoint_is_what_it_says() {
     assert!(first == second && second == third, "rotated once, before the first of them");
     exec.fault("*:rotate");
     assert_ne!(exec.key(), exec.key());
+    // A fault that is cleared during its delay is cleared.
+    exec.fault("*:delay=300ms,hang");
+    let hangs = std::thread::scope(|scope| {
+        let hangs = scope.spawn(|| exec.raw(Duration::from_secs(5)));
+        until("the fault is met", || exec.control("GET", "/faults", &Value::Null).1["faults"][0]["applied"] == 1);
+        assert_eq!(exec.control("DELETE", "/faults", &Value::Null).0, 200);
+        hangs.join().unwrap()
+    });
+    assert_eq!(hangs.unwrap(), "", "an end, and not the end of patience");
     exec.fault("*:hang");
     // A stop does not wait for what hangs.
     let start = Instant::now();
@@ -239,6 +248,16 @@ fn sessions_are_rotated_and_ended_on_demand_and_nothing_that_has_ended_is_served
     exec.fault("exec:expire,times=1");
     assert_eq!(exec.who_am_i(&exec.get().json()), Err("ExpiredToken".to_owned()), "ended as soon as it was answered");
     assert_eq!(exec.control("GET", "/tasks", &Value::Null).1["tasks"][0]["accessKeyId"], exec.key());
+    // Nor does the next reader get it where the next session takes its time.
+    assert_eq!(
+        exec.control("PUT", "/faults", &json!({ "faults": ["exec:expire,times=1", "sts:delay=2s,times=1"] })).0,
+        200
+    );
+    let ended = exec.key();
+    let next = exec.get();
+    assert!(next.status == 503 || next.json()["AccessKeyId"] != ended, "{}", next.status);
+    until("the next session", || exec.get().status == 200);
+    assert_ne!(exec.key(), ended);
     let (status, told) = exec.control("POST", "/tasks/web/rotate", &Value::Null);
     assert_eq!((status, told["message"].as_str().unwrap()), (404, "no task is called web: there is exec"));
     exec.end();
