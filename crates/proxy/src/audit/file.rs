@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::folder;
 use super::log::Rotation;
 
 /// How often it is looked whether somebody else has moved the file away.
@@ -29,7 +30,7 @@ struct Open {
 impl RotatedFile {
     /// Opens it to add to what is there.
     pub(super) fn open(path: &Path, rotation: Rotation) -> io::Result<Self> {
-        make_folder(path)?;
+        folder::make(folder::of(path))?;
         Ok(Self { path: path.to_owned(), rotation, open: Some(Open::new(path)?) })
     }
 
@@ -65,19 +66,6 @@ impl RotatedFile {
     }
 }
 
-/// The folder that the file is in, if only that is missing.
-fn make_folder(path: &Path) -> io::Result<()> {
-    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
-    #[cfg_attr(not(unix), expect(unused_mut, reason = "there is no mode to set"))]
-    let mut builder = std::fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    match builder.create(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    }
-}
-
 /// `audit.log.3`
 pub(super) fn numbered(path: &Path, number: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -94,6 +82,7 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
 
 impl Open {
     fn new(path: &Path) -> io::Result<Self> {
+        folder::check(folder::of(path))?;
         let mut options = File::options();
         options.append(true).create(true);
         #[cfg(unix)]
@@ -210,6 +199,23 @@ mod tests {
         assert!(RotatedFile::open(&path, rotation).is_err());
         std::os::unix::fs::symlink(&path, folder.path().join("link")).unwrap();
         assert!(RotatedFile::open(&folder.path().join("link"), rotation).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_was_opened_to_others_gets_no_new_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let rotation = Rotation { bytes: 1, age: Duration::from_secs(3600), keep: 1 };
+        let mut file = RotatedFile::open(&path, rotation).unwrap();
+        file.write(b"one\n").unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = file.write(b"two\n").unwrap_err().to_string();
+        assert!(refused.contains("others may write to its folder"), "{refused}");
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        file.write(b"three\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "three\n");
     }
 
     #[test]
