@@ -1,7 +1,7 @@
 //! A file that is put aside for the next one when it has grown too big or too old: `audit.log`, `audit.log.1`, `audit.log.2` …
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,7 +23,7 @@ struct Open {
     bytes: u64,
     began: SystemTime,
     looked_at: Instant,
-    /// The last write was cut off in a line.
+    /// What is there ends in the middle of a line: the last write was cut off, of this process or of one before it.
     is_torn: bool,
 }
 
@@ -88,9 +88,9 @@ impl Open {
         #[cfg(unix)]
         {
             use std::os::unix::fs::OpenOptionsExt;
-            // What is in it is nobody else's business; a link in its place would have the proxy write elsewhere.
-            let flags = rustix::fs::OFlags::NOFOLLOW.bits();
-            options.mode(0o600).custom_flags(i32::try_from(flags).unwrap_or_default());
+            // What is in it is nobody else's business.
+            options.mode(0o600);
+            follow_no_link(&mut options, rustix::fs::OFlags::empty());
         }
         let file = options.open(path)?;
         let metadata = file.metadata()?;
@@ -107,7 +107,9 @@ impl Open {
         // Where the file system does not know when a file began, its age begins now.
         let began =
             if bytes > 0 { metadata.created().unwrap_or_else(|_| SystemTime::now()) } else { SystemTime::now() };
-        Ok(Self { file, bytes, began, looked_at: Instant::now(), is_torn: false })
+        // An empty line is skipped; a record that goes on where another one was cut off is lost.
+        let is_torn = bytes > 0 && is_torn(path).unwrap_or(true);
+        Ok(Self { file, bytes, began, looked_at: Instant::now(), is_torn })
     }
 
     /// Whether the path still leads to this file.
@@ -130,6 +132,7 @@ impl Open {
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.is_torn {
             self.file.write_all(b"\n")?;
+            self.bytes += 1;
             self.is_torn = false;
         }
         let mut rest = lines;
@@ -150,6 +153,28 @@ impl Open {
     }
 }
 
+/// Whether a file that is not empty ends in the middle of a line. It is opened once more, because a pipe that is opened to be read too
+/// behaves differently when it is written to.
+fn is_torn(path: &Path) -> io::Result<bool> {
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    follow_no_link(&mut options, rustix::fs::OFlags::NONBLOCK);
+    let mut file = options.open(path)?;
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
+}
+
+/// A link in the place of the file would have the proxy write elsewhere.
+#[cfg(unix)]
+fn follow_no_link(options: &mut std::fs::OpenOptions, more: rustix::fs::OFlags) {
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = rustix::fs::OFlags::NOFOLLOW | more;
+    options.custom_flags(i32::try_from(flags.bits()).unwrap_or_default());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,6 +193,18 @@ mod tests {
         assert_eq!(read(&numbered(&path, 1)), "ijklmnopqrstuvw\n");
         assert_eq!(read(&numbered(&path, 2)), "abcd\nefgh\n");
         assert!(!numbered(&path, 3).exists());
+    }
+
+    #[test]
+    fn a_line_that_another_process_has_torn_is_ended_before_the_next_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let rotation = Rotation { bytes: 1000, age: Duration::from_secs(3600), keep: 1 };
+        for (before, after) in [("", "x\n"), ("a\n", "a\nx\n"), ("a\nb", "a\nb\nx\n"), ("b", "b\nx\n")] {
+            std::fs::write(&path, before).unwrap();
+            RotatedFile::open(&path, rotation).unwrap().write(b"x\n").unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), after);
+        }
     }
 
     #[test]

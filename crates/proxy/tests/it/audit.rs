@@ -138,6 +138,27 @@ fn an_auditor_finds_the_task_of_a_key() {
 }
 
 #[test]
+fn a_record_behind_a_line_that_a_process_before_has_torn_is_whole() {
+    let (sts, task) = (Sts::new(), Task::new("web"));
+    let (_folder, json, _, settings) = audited();
+    let refused = json.with_file_name("audit-refused.log");
+    for file in [&json, &refused] {
+        fs::write(file, "{\"time\":\"2026-11-2").unwrap();
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let proxy = serve(&sts, &format!("{settings}required = true"), slice::from_ref(&task));
+    assert_eq!(get(proxy.address(), &task.path()).status, 200);
+    assert_eq!(get(proxy.address(), "/v1/credentials?id=00000000-0000-0000-0000-000000000000").status, 400);
+    assert_eq!(proxy.end().code(), 0);
+    // The call to STS, the answer, and that to what ends the process; the refusal.
+    for (file, count) in [(&json, 3), (&refused, 1)] {
+        let text = fs::read_to_string(file).unwrap();
+        let whole = text.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok()).count();
+        assert_eq!((whole, text.lines().count()), (count, count + 1), "{text}");
+    }
+}
+
+#[test]
 fn a_folder_that_others_may_write_to_is_refused_and_the_mending_told() {
     let (sts, task) = (Sts::new(), Task::new("web"));
     let (folder, json, _, settings) = audited();
