@@ -1,5 +1,6 @@
 //! A file that is put aside for the next one when it has grown too big or too old: `audit.log`, `audit.log.1`, `audit.log.2` …
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -54,15 +55,17 @@ impl RotatedFile {
         outcome
     }
 
-    /// Every file gets the next number, the last one goes.
+    /// Every file below the first free number gets the next one; where none is free, the last file goes.
     fn rotate(&self) -> io::Result<()> {
-        for number in (1..self.rotation.keep).rev() {
+        let keep = self.rotation.keep;
+        if keep == 0 {
+            return std::fs::remove_file(&self.path);
+        }
+        let free = (1..keep).find(|number| is_free(&numbered(&self.path, *number))).unwrap_or(keep);
+        for number in (1..free).rev() {
             rename(&numbered(&self.path, number), &numbered(&self.path, number + 1))?;
         }
-        match self.rotation.keep {
-            0 => std::fs::remove_file(&self.path),
-            _ => rename(&self.path, &numbered(&self.path, 1)),
-        }
+        rename(&self.path, &numbered(&self.path, 1))
     }
 }
 
@@ -71,6 +74,20 @@ pub(super) fn numbered(path: &Path, number: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{number}"));
     name.into()
+}
+
+/// The number in the name of a file that was put aside from another one.
+pub(crate) fn number_of(name: &OsStr, aside_from: &OsStr) -> Option<u64> {
+    let rest = name.as_encoded_bytes().strip_prefix(aside_from.as_encoded_bytes())?.strip_prefix(b".")?;
+    // A sign is not a digit.
+    if !rest.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(rest).ok()?.parse().ok()
+}
+
+fn is_free(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
@@ -196,6 +213,27 @@ mod tests {
     }
 
     #[test]
+    fn a_gap_is_filled_before_the_oldest_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let rotation = Rotation { bytes: 1, age: Duration::from_secs(3600), keep: 4 };
+        for number in [2, 4] {
+            std::fs::write(numbered(&path, number), number.to_string()).unwrap();
+        }
+        let mut file = RotatedFile::open(&path, rotation).unwrap();
+        let mut files = |line: &str| {
+            file.write(line.as_bytes()).unwrap();
+            (1..6)
+                .map(|number| std::fs::read_to_string(numbered(&path, number)).unwrap_or_default())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(files("a\n"), ["", "2", "", "4", ""]);
+        assert_eq!(files("b\n"), ["a\n", "2", "", "4", ""]);
+        assert_eq!(files("c\n"), ["b\n", "a\n", "2", "4", ""]);
+        assert_eq!(files("d\n"), ["c\n", "b\n", "a\n", "2", ""]);
+    }
+
+    #[test]
     fn a_line_that_another_process_has_torn_is_ended_before_the_next_record() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.log");
@@ -204,6 +242,15 @@ mod tests {
             std::fs::write(&path, before).unwrap();
             RotatedFile::open(&path, rotation).unwrap().write(b"x\n").unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), after);
+        }
+    }
+
+    #[test]
+    fn a_name_with_a_number_behind_it_is_a_file_that_was_put_aside() {
+        let number = |name: &str| number_of(name.as_ref(), "audit.log".as_ref());
+        assert_eq!((number("audit.log.1"), number("audit.log.10000")), (Some(1), Some(10_000)));
+        for other in ["audit.log", "audit.log.", "audit.log1", "audit.log.+1", "audit.log.1.gz", "audit.log.x", "x.1"] {
+            assert_eq!(number(other), None, "{other}");
         }
     }
 

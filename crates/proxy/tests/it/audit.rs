@@ -135,6 +135,11 @@ fn an_auditor_finds_the_task_of_a_key() {
     assert!(table.contains(&tasks[1].arn()) && !table.contains(&tasks[0].arn()), "{table}");
     assert_eq!(audit("--access-key-id ASIANOBODY").code(), 1);
     assert_eq!(audit("--until 2020-01-01T00:00:00Z").code(), 1);
+
+    // Put aside, and the one before it moved away.
+    fs::rename(&json, json.with_file_name("audit.log.2")).unwrap();
+    fs::write(&json, "").unwrap();
+    assert_eq!(audit(&format!("--json --access-key-id {key}")).stdout, found.stdout);
 }
 
 #[test]
