@@ -1,10 +1,12 @@
 //! A file that is put aside for the next one when it has grown too big or too old: `audit.log`, `audit.log.1`, `audit.log.2` …
 
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::folder;
 use super::log::Rotation;
 
 /// How often it is looked whether somebody else has moved the file away.
@@ -22,14 +24,14 @@ struct Open {
     bytes: u64,
     began: SystemTime,
     looked_at: Instant,
-    /// The last write was cut off in a line.
+    /// What is there ends in the middle of a line: the last write was cut off, of this process or of one before it.
     is_torn: bool,
 }
 
 impl RotatedFile {
     /// Opens it to add to what is there.
     pub(super) fn open(path: &Path, rotation: Rotation) -> io::Result<Self> {
-        make_folder(path)?;
+        folder::make(folder::of(path))?;
         Ok(Self { path: path.to_owned(), rotation, open: Some(Open::new(path)?) })
     }
 
@@ -53,28 +55,17 @@ impl RotatedFile {
         outcome
     }
 
-    /// Every file gets the next number, the last one goes.
+    /// Every file below the first free number gets the next one; where none is free, the last file goes.
     fn rotate(&self) -> io::Result<()> {
-        for number in (1..self.rotation.keep).rev() {
+        let keep = self.rotation.keep;
+        if keep == 0 {
+            return std::fs::remove_file(&self.path);
+        }
+        let free = (1..keep).find(|number| is_free(&numbered(&self.path, *number))).unwrap_or(keep);
+        for number in (1..free).rev() {
             rename(&numbered(&self.path, number), &numbered(&self.path, number + 1))?;
         }
-        match self.rotation.keep {
-            0 => std::fs::remove_file(&self.path),
-            _ => rename(&self.path, &numbered(&self.path, 1)),
-        }
-    }
-}
-
-/// The folder that the file is in, if only that is missing.
-fn make_folder(path: &Path) -> io::Result<()> {
-    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
-    #[cfg_attr(not(unix), expect(unused_mut, reason = "there is no mode to set"))]
-    let mut builder = std::fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    match builder.create(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
+        rename(&self.path, &numbered(&self.path, 1))
     }
 }
 
@@ -83,6 +74,20 @@ pub(super) fn numbered(path: &Path, number: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{number}"));
     name.into()
+}
+
+/// The number in the name of a file that was put aside from another one.
+pub(crate) fn number_of(name: &OsStr, aside_from: &OsStr) -> Option<u64> {
+    let rest = name.as_encoded_bytes().strip_prefix(aside_from.as_encoded_bytes())?.strip_prefix(b".")?;
+    // A sign is not a digit.
+    if !rest.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(rest).ok()?.parse().ok()
+}
+
+fn is_free(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
@@ -94,14 +99,15 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
 
 impl Open {
     fn new(path: &Path) -> io::Result<Self> {
+        folder::check(folder::of(path))?;
         let mut options = File::options();
         options.append(true).create(true);
         #[cfg(unix)]
         {
             use std::os::unix::fs::OpenOptionsExt;
-            // What is in it is nobody else's business; a link in its place would have the proxy write elsewhere.
-            let flags = rustix::fs::OFlags::NOFOLLOW.bits();
-            options.mode(0o600).custom_flags(i32::try_from(flags).unwrap_or_default());
+            // What is in it is nobody else's business.
+            options.mode(0o600);
+            follow_no_link(&mut options, rustix::fs::OFlags::empty());
         }
         let file = options.open(path)?;
         let metadata = file.metadata()?;
@@ -118,7 +124,9 @@ impl Open {
         // Where the file system does not know when a file began, its age begins now.
         let began =
             if bytes > 0 { metadata.created().unwrap_or_else(|_| SystemTime::now()) } else { SystemTime::now() };
-        Ok(Self { file, bytes, began, looked_at: Instant::now(), is_torn: false })
+        // An empty line is skipped; a record that goes on where another one was cut off is lost.
+        let is_torn = bytes > 0 && is_torn(path).unwrap_or(true);
+        Ok(Self { file, bytes, began, looked_at: Instant::now(), is_torn })
     }
 
     /// Whether the path still leads to this file.
@@ -141,6 +149,7 @@ impl Open {
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.is_torn {
             self.file.write_all(b"\n")?;
+            self.bytes += 1;
             self.is_torn = false;
         }
         let mut rest = lines;
@@ -161,6 +170,28 @@ impl Open {
     }
 }
 
+/// Whether a file that is not empty ends in the middle of a line. It is opened once more, because a pipe that is opened to be read too
+/// behaves differently when it is written to.
+fn is_torn(path: &Path) -> io::Result<bool> {
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    follow_no_link(&mut options, rustix::fs::OFlags::NONBLOCK);
+    let mut file = options.open(path)?;
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
+}
+
+/// A link in the place of the file would have the proxy write elsewhere.
+#[cfg(unix)]
+fn follow_no_link(options: &mut std::fs::OpenOptions, more: rustix::fs::OFlags) {
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = rustix::fs::OFlags::NOFOLLOW | more;
+    options.custom_flags(i32::try_from(flags.bits()).unwrap_or_default());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +210,48 @@ mod tests {
         assert_eq!(read(&numbered(&path, 1)), "ijklmnopqrstuvw\n");
         assert_eq!(read(&numbered(&path, 2)), "abcd\nefgh\n");
         assert!(!numbered(&path, 3).exists());
+    }
+
+    #[test]
+    fn a_gap_is_filled_before_the_oldest_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let rotation = Rotation { bytes: 1, age: Duration::from_secs(3600), keep: 4 };
+        for number in [2, 4] {
+            std::fs::write(numbered(&path, number), number.to_string()).unwrap();
+        }
+        let mut file = RotatedFile::open(&path, rotation).unwrap();
+        let mut files = |line: &str| {
+            file.write(line.as_bytes()).unwrap();
+            (1..6)
+                .map(|number| std::fs::read_to_string(numbered(&path, number)).unwrap_or_default())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(files("a\n"), ["", "2", "", "4", ""]);
+        assert_eq!(files("b\n"), ["a\n", "2", "", "4", ""]);
+        assert_eq!(files("c\n"), ["b\n", "a\n", "2", "4", ""]);
+        assert_eq!(files("d\n"), ["c\n", "b\n", "a\n", "2", ""]);
+    }
+
+    #[test]
+    fn a_line_that_another_process_has_torn_is_ended_before_the_next_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let rotation = Rotation { bytes: 1000, age: Duration::from_secs(3600), keep: 1 };
+        for (before, after) in [("", "x\n"), ("a\n", "a\nx\n"), ("a\nb", "a\nb\nx\n"), ("b", "b\nx\n")] {
+            std::fs::write(&path, before).unwrap();
+            RotatedFile::open(&path, rotation).unwrap().write(b"x\n").unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), after);
+        }
+    }
+
+    #[test]
+    fn a_name_with_a_number_behind_it_is_a_file_that_was_put_aside() {
+        let number = |name: &str| number_of(name.as_ref(), "audit.log".as_ref());
+        assert_eq!((number("audit.log.1"), number("audit.log.10000")), (Some(1), Some(10_000)));
+        for other in ["audit.log", "audit.log.", "audit.log1", "audit.log.+1", "audit.log.1.gz", "audit.log.x", "x.1"] {
+            assert_eq!(number(other), None, "{other}");
+        }
     }
 
     #[test]
@@ -210,6 +283,23 @@ mod tests {
         assert!(RotatedFile::open(&path, rotation).is_err());
         std::os::unix::fs::symlink(&path, folder.path().join("link")).unwrap();
         assert!(RotatedFile::open(&folder.path().join("link"), rotation).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_was_opened_to_others_gets_no_new_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let rotation = Rotation { bytes: 1, age: Duration::from_secs(3600), keep: 1 };
+        let mut file = RotatedFile::open(&path, rotation).unwrap();
+        file.write(b"one\n").unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = file.write(b"two\n").unwrap_err().to_string();
+        assert!(refused.contains("others may write to its folder"), "{refused}");
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        file.write(b"three\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "three\n");
     }
 
     #[test]

@@ -143,10 +143,9 @@ impl Log {
 
 fn cannot_open(path: &Path, error: &io::Error) -> Failure {
     let path = path.display();
-    Failure::new(
-        Exit::Unavailable,
-        format!("cannot write the audit log {path}: {error}; make its folder writable for this user"),
-    )
+    // What was refused here says itself what mends it.
+    let advice = if error.raw_os_error().is_some() { "; make its folder writable for this user" } else { "" };
+    Failure::new(Exit::Unavailable, format!("cannot write the audit log {path}: {error}{advice}"))
 }
 
 enum Sink {

@@ -3,7 +3,8 @@
 //! Never an id, a token or a secret; the id as the first 8 hex digits of its SHA-256, as in the log.
 
 mod ecs;
-mod file;
+pub(crate) mod file;
+pub(crate) mod folder;
 pub mod log;
 pub mod record;
 pub mod search;

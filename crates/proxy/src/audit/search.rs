@@ -5,7 +5,8 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::file::numbered;
+use super::file::number_of;
+use super::folder;
 use super::record::Record;
 
 /// What is asked for. A record must fit every part that is there.
@@ -35,20 +36,41 @@ pub struct Found {
 /// Searches a file, the one of the refusals beside it, and those that were put aside from them. What was found is in the order of time.
 ///
 /// # Errors
-/// The file cannot be read.
+/// The file, or one of the others, or their folder cannot be read.
 pub fn search(path: &Path, question: &Question) -> Result<Found, (PathBuf, io::Error)> {
     let refused = super::refused(path);
     let mut found = Found::default();
-    for path in [Some(path), Some(refused.as_path()).filter(|refused| refused.exists())].into_iter().flatten() {
-        let mut files = vec![path.to_owned()];
-        files.extend((1..).map(|number| numbered(path, number)).take_while(|file| file.exists()));
-        for file in files.into_iter().rev() {
+    for (path, is_asked_for) in [(path, true), (refused.as_path(), false)] {
+        let mut files = put_aside(path).map_err(|error| (folder::of(path).to_owned(), error))?;
+        // Between two files there may be none of that name.
+        if path.try_exists().unwrap_or(true) || (is_asked_for && files.is_empty()) {
+            files.push(path.to_owned());
+        }
+        for file in files {
             read(&file, question, &mut found).map_err(|error| (file, error))?;
         }
     }
     // Times of one form compare like their texts; what has the same time stays in its order.
     found.records.sort_by(|one, other| one.time.cmp(&other.time));
     Ok(found)
+}
+
+/// The files that were put aside from this one, the oldest first. Their numbers may have gaps: somebody has moved one away, or the program
+/// was killed while it gave them new ones.
+fn put_aside(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let Some(name) = path.file_name() else { return Ok(Vec::new()) };
+    let mut numbered = Vec::new();
+    for entry in std::fs::read_dir(folder::of(path))? {
+        let other = entry?.file_name();
+        let file = path.with_file_name(&other);
+        // What cannot be looked at is tried, to fail where that can be told.
+        let is_no_file = || std::fs::metadata(&file).is_ok_and(|metadata| !metadata.is_file());
+        if let Some(number) = number_of(&other, name).filter(|_| !is_no_file()) {
+            numbered.push((number, file));
+        }
+    }
+    numbered.sort();
+    Ok(numbered.into_iter().rev().map(|(_, file)| file).collect())
 }
 
 fn read(file: &Path, question: &Question, found: &mut Found) -> io::Result<()> {
@@ -97,7 +119,27 @@ fn is_session(name: &str, record: &Record) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::file::numbered;
     use super::*;
+
+    #[test]
+    fn files_behind_a_gap_are_searched_and_what_only_looks_like_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let line = |hour: u64| format!("{{\"time\":\"2026-11-21T{hour:02}:00:00.000Z\",\"event\":\"answer\"}}\n");
+        let hours = || {
+            let found = search(&path, &Question::default()).unwrap();
+            found.records.iter().map(|record| record.time[11..13].to_owned()).collect::<Vec<_>>()
+        };
+        for (name, hour) in [("audit.log.12", 1), ("audit.log.3", 2), ("audit.log.2", 3), ("audit.log.2.gz", 4)] {
+            std::fs::write(folder.path().join(name), line(hour)).unwrap();
+        }
+        std::fs::write(numbered(&super::super::refused(&path), 7), line(5)).unwrap();
+        std::fs::create_dir(numbered(&path, 4)).unwrap();
+        assert_eq!(hours(), ["01", "02", "03", "05"], "without the present file");
+        std::fs::write(&path, line(6)).unwrap();
+        assert_eq!(hours(), ["01", "02", "03", "05", "06"]);
+    }
 
     #[test]
     fn a_key_a_session_name_and_a_time_find_their_records_in_all_files() {

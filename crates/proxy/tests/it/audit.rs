@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::slice;
 
@@ -134,6 +135,56 @@ fn an_auditor_finds_the_task_of_a_key() {
     assert!(table.contains(&tasks[1].arn()) && !table.contains(&tasks[0].arn()), "{table}");
     assert_eq!(audit("--access-key-id ASIANOBODY").code(), 1);
     assert_eq!(audit("--until 2020-01-01T00:00:00Z").code(), 1);
+
+    // Put aside, and the one before it moved away.
+    fs::rename(&json, json.with_file_name("audit.log.2")).unwrap();
+    fs::write(&json, "").unwrap();
+    assert_eq!(audit(&format!("--json --access-key-id {key}")).stdout, found.stdout);
+}
+
+#[test]
+fn a_record_behind_a_line_that_a_process_before_has_torn_is_whole() {
+    let (sts, task) = (Sts::new(), Task::new("web"));
+    let (_folder, json, _, settings) = audited();
+    let refused = json.with_file_name("audit-refused.log");
+    for file in [&json, &refused] {
+        fs::write(file, "{\"time\":\"2026-11-2").unwrap();
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let proxy = serve(&sts, &format!("{settings}required = true"), slice::from_ref(&task));
+    assert_eq!(get(proxy.address(), &task.path()).status, 200);
+    assert_eq!(get(proxy.address(), "/v1/credentials?id=00000000-0000-0000-0000-000000000000").status, 400);
+    assert_eq!(proxy.end().code(), 0);
+    // The call to STS, the answer, and that to what ends the process; the refusal.
+    for (file, count) in [(&json, 3), (&refused, 1)] {
+        let text = fs::read_to_string(file).unwrap();
+        let whole = text.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok()).count();
+        assert_eq!((whole, text.lines().count()), (count, count + 1), "{text}");
+    }
+}
+
+#[test]
+fn a_folder_that_others_may_write_to_is_refused_and_the_mending_told() {
+    let (sts, task) = (Sts::new(), Task::new("web"));
+    let (folder, json, _, settings) = audited();
+    let start = || {
+        let config = Config::with(&format!("[audit]\n{settings}"), slice::from_ref(&task));
+        rig::serve(config).envs(sts.environment())
+    };
+    let mode = |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+    for bad in [0o777, 0o1777, 0o770] {
+        mode(bad);
+        let refused = start().run();
+        let says = [" others may write to its folder ", &format!(" chmod go-w {}", folder.path().display())];
+        assert_eq!(refused.code(), 69, "{}", refused.stderr);
+        assert!(says.iter().all(|says| refused.stderr.contains(says)), "{}", refused.stderr);
+        assert!(!json.exists());
+    }
+    mode(0o755);
+    let proxy = start().spawn();
+    assert_eq!(get(proxy.address(), &task.path()).status, 200);
+    assert_eq!(proxy.end().code(), 0);
+    assert!(json.exists());
 }
 
 /// `/dev/full` takes nothing, like a disk without room.
