@@ -16,6 +16,9 @@ use crate::netlink;
 // linux/rtnetlink.h, linux/if_addr.h.
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
+const RTM_GETADDR: u16 = 22;
+/// AF_INET.
+const FAMILY: u8 = 2;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_F_PERMANENT: u8 = 0x80;
@@ -82,6 +85,18 @@ impl Drop for Added {
     }
 }
 
+/// Whether the address is on `lo`, so that only programs of this network namespace have business with it. Not told: no.
+pub(crate) fn is_on_loopback() -> bool {
+    // struct ifaddrmsg.
+    const HEAD: usize = 8;
+    let is_it = |message: &Vec<u8>| {
+        let index = message.get(4..HEAD).and_then(|index| index.try_into().ok()).map(u32::from_ne_bytes);
+        let local = message.get(HEAD..).and_then(|attributes| netlink::attribute(attributes, IFA_LOCAL));
+        index == Some(LOOPBACK) && local == Some(&LINK_LOCAL.octets())
+    };
+    netlink::list(RTM_GETADDR, RTM_NEWADDR, &[FAMILY, 0, 0, 0, 0, 0, 0, 0]).is_ok_and(|all| all.iter().any(is_it))
+}
+
 /// Whether the address is on an interface of this network namespace.
 fn is_there() -> bool {
     is_own(ENDPOINT).unwrap_or(false)
@@ -89,7 +104,6 @@ fn is_there() -> bool {
 
 /// 169.254.170.2/32 on `lo`: struct ifaddrmsg and its attributes.
 fn address() -> Vec<u8> {
-    const FAMILY: u8 = 2;
     let mut body = vec![FAMILY, 32, IFA_F_PERMANENT, RT_SCOPE_HOST];
     body.extend(LOOPBACK.to_ne_bytes());
     for attribute in [IFA_LOCAL, IFA_ADDRESS] {

@@ -17,6 +17,11 @@ pub(crate) fn listen() -> Result<(TcpListener, Option<Added>), Failure> {
     Err(Failure::new(Exit::Usage, message))
 }
 
+/// Not told.
+pub(crate) fn is_on_loopback() -> bool {
+    false
+}
+
 /// Adds nothing.
 ///
 /// # Errors

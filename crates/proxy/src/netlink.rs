@@ -1,7 +1,8 @@
-//! rtnetlink(7), as `ip` speaks it: one message to the kernel, one answer. What is asked about and changed is in the network namespace of
+//! rtnetlink(7), as `ip` speaks it: one message to the kernel, one answer or a list. What is asked about and changed is in the network namespace of
 //! the thread.
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 use rustix::thread::{CapabilitySet, capabilities};
@@ -9,6 +10,8 @@ use rustix::thread::{CapabilitySet, capabilities};
 // linux/netlink.h.
 const HEAD: usize = 16;
 const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_ACK: u16 = 0x4;
 /// What is there already is a fault (NLM_F_CREATE and NLM_F_EXCL).
@@ -21,6 +24,36 @@ pub(crate) const NEW: u16 = 0x400 | 0x200;
 pub(crate) fn ask(question: u16, answer: u16, body: &[u8]) -> io::Result<Vec<u8>> {
     let (kind, content) = exchange(question, NLM_F_REQUEST, body)?;
     if kind == answer { Ok(content) } else { Err(io::Error::from(io::ErrorKind::NotFound)) }
+}
+
+/// One question, any number of answers: what stands behind the head of each. Needs no privilege.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn list(question: u16, answer: u16, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+    let route = send_message(question, NLM_F_REQUEST | NLM_F_DUMP, body)?;
+    let (mut all, mut reply) = (Vec::new(), vec![0; 32 * 1024]);
+    loop {
+        let (length, _) = recv(&route, &mut reply, RecvFlags::DONTWAIT)?;
+        let mut messages = reply.get(..length).unwrap_or_default();
+        while let Some((kind, content, rest)) = first(messages) {
+            match kind {
+                NLMSG_DONE => return Ok(all),
+                NLMSG_ERROR => return Err(io::Error::other("the kernel does not list that")),
+                kind if kind == answer => all.push(content.to_vec()),
+                _ => {}
+            }
+            messages = rest;
+        }
+    }
+}
+
+/// The type of the first message, what stands behind its head, and the messages behind it.
+fn first(messages: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let length = usize::try_from(u32::from_ne_bytes(*messages.first_chunk()?)).ok()?;
+    let kind = u16::from_ne_bytes(*messages.get(4..)?.first_chunk()?);
+    let rest = messages.get(length.next_multiple_of(4)..).unwrap_or_default();
+    Some((kind, messages.get(HEAD..length)?, rest))
 }
 
 /// Whether this process has CAP_NET_ADMIN.
@@ -43,6 +76,17 @@ pub(crate) fn tell(command: u16, flags: u16, body: &[u8]) -> io::Result<()> {
 
 /// The type of the answer, and what stands behind its head.
 fn exchange(message: u16, flags: u16, body: &[u8]) -> io::Result<(u16, Vec<u8>)> {
+    let route = send_message(message, flags, body)?;
+    let mut reply = vec![0; 32 * 1024];
+    let (length, _) = recv(&route, &mut reply, RecvFlags::DONTWAIT)?;
+    reply.truncate(length);
+    let kind = reply.get(4..6).and_then(|kind| kind.try_into().ok()).map(u16::from_ne_bytes);
+    let kind = kind.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+    Ok((kind, reply.split_off(HEAD.min(length))))
+}
+
+/// The socket of the answer, which is there when this returns.
+fn send_message(message: u16, flags: u16, body: &[u8]) -> io::Result<OwnedFd> {
     let route = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
     let length = u32::try_from(HEAD + body.len()).map_err(io::Error::other)?;
     let mut bytes = length.to_ne_bytes().to_vec();
@@ -51,13 +95,7 @@ fn exchange(message: u16, flags: u16, body: &[u8]) -> io::Result<(u16, Vec<u8>)>
     bytes.extend([0; 8]);
     bytes.extend(body);
     send(&route, &bytes, SendFlags::empty())?;
-    let mut reply = vec![0; 32 * 1024];
-    // The kernel has answered when `send` returns.
-    let (length, _) = recv(&route, &mut reply, RecvFlags::DONTWAIT)?;
-    reply.truncate(length);
-    let kind = reply.get(4..6).and_then(|kind| kind.try_into().ok()).map(u16::from_ne_bytes);
-    let kind = kind.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-    Ok((kind, reply.split_off(HEAD.min(length))))
+    Ok(route)
 }
 
 /// Adds an attribute to the body of a message (struct rtattr: rtnetlink(7)). A content of more than 65,531 bytes makes a message that the

@@ -62,6 +62,12 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
         let message = format!("dev listens on loopback and 169.254.170.2 only, not on {address}; use serve");
         return Err(Failure::new(Exit::Usage, message));
     }
+    // On `lo` it is for the programs of this machine; Linux has neighbours reach it too, where an id or a path of the local endpoints is all
+    // that is asked for. Where it is another interface's, as in a compose file, they are who it is for.
+    let is_own = config.link_local || crate::link_local::is_on_loopback();
+    if is_own && config.network.interfaces.is_empty() {
+        config.network.interfaces.push("lo".to_owned());
+    }
     let emulated_roles = std::mem::take(&mut config.emulated_roles);
     let is_emulated = flags.emulated.emulated_roles.is_some() || flags.emulated.emulated_caller.is_some();
     if flags.aws && is_emulated {

@@ -186,6 +186,32 @@ fn a_neighbour_of_its_network_is_answered_without_a_token() {
     });
 }
 
+/// Linux answers for an address of `lo` by any interface, and at 169.254.170.2 a path is all that is asked for.
+#[test]
+fn a_neighbour_that_routes_the_address_here_gets_nothing_where_it_is_on_lo() {
+    let both = Netns::new().and_then(|here| Ok((here, Netns::new()?)));
+    let Some((here, there)) = skip::unless("a neighbour's route", both) else { return };
+    here.join("10.74.0.1/24", &there, "10.74.0.2/24").unwrap();
+    there.ip("address delete 169.254.170.2/32 dev lo").unwrap();
+    there.ip("route add 169.254.170.2/32 via 10.74.0.1").unwrap();
+    let asks = |config: Option<Config>| {
+        let dev = config.map_or_else(rig::dev, rig::dev_with).args("--local-endpoints --role").arg(role("web"));
+        let dev = dev.inside(&here).spawn();
+        dev.says("Try, after pasting");
+        let ask = || get(LINK_LOCAL.into(), "/role/web");
+        let statuses = (here.enter(ask).status, there.enter(ask).status);
+        assert_eq!(dev.end().code(), 0);
+        statuses
+    };
+    assert_eq!(asks(None), (200, 403));
+    // Who asks for it by its interface has it.
+    let device =
+        here.command("sh").args(["-c", "ip -o -4 address show to 10.74.0.1 | cut -d' ' -f2"]).output().unwrap();
+    let device = String::from_utf8(device.stdout).unwrap();
+    let named = format!("[network]\ninterfaces = [\"{}\"]\n", device.trim());
+    assert_eq!(asks(Some(Config::with(&named, &[]))), (200, 200));
+}
+
 /// Option 2 of its documentation: a rule that leads from 169.254.170.2:80 to a port of loopback.
 #[test]
 fn where_a_rule_redirects_the_address_it_is_answered_without_a_token_too() {
