@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::command::Call;
 use super::plan::{INSIDE, Piece, dotted};
-use super::sysctl;
+use super::{has_ipv6, sysctl};
 use crate::failure::{Exit, Failure};
 
 impl Piece {
@@ -62,11 +62,16 @@ impl Piece {
             Self::Route { space, to, by } => vec![ip(space.as_deref(), &format!("route add {to} {by}"))],
             Self::Pair { device, namespace } => {
                 let there = namespace.display();
-                vec![
+                let mut calls = vec![
                     ip(None, &format!("link add {device} type veth peer name {INSIDE} netns {there}")),
                     ip(None, &format!("link set {device} up")),
                     ip(Some(namespace), &format!("link set {INSIDE} up")),
-                ]
+                ];
+                if has_ipv6() {
+                    // Before it is up, or it gives itself an address that this machine's IPv6 services are reached at without our rules.
+                    calls.insert(1, ip(None, &format!("link set {device} addrgenmode none")));
+                }
+                calls
             }
             Self::Sysctl { key, value } => vec![Call::new("sysctl", &format!("-w {}={value}", dotted(key)))],
         }

@@ -2,7 +2,8 @@
 //! family, and one jump to each, which is there once however often it is made.
 //!
 //! Instance metadata is blocked in the table raw, where a packet comes first: Docker, when it starts, puts its own rules before those of
-//! FORWARD, and makes DOCKER-USER if it is not there. It is blocked in these two as well, where people look for it.
+//! FORWARD, and makes DOCKER-USER if it is not there. It is blocked in these two as well, where people look for it. For the same reason
+//! what would be forwarded from or to a pair is dropped in FORWARD of the table mangle, which comes before that of filter.
 
 use std::fmt::Write;
 
@@ -11,11 +12,12 @@ use super::plan::{ENDPOINT, ENDPOINT_V6, IMDS, IMDS_V6, PORT, Rules};
 use super::rules::MARK;
 use crate::failure::{Exit, Failure};
 
-const TABLES: [&str; 3] = ["filter", "nat", "raw"];
+const TABLES: [&str; 4] = ["filter", "mangle", "nat", "raw"];
 /// Our chains: the table, the name, and the chains that jump there. DOCKER-USER is not on every machine.
-const CHAINS: [(&str, &str, &[&str]); 5] = [
+const CHAINS: [(&str, &str, &[&str]); 6] = [
     ("filter", "TASKCREDS-INPUT", &["INPUT"]),
     ("filter", "TASKCREDS-FORWARD", &["FORWARD", "DOCKER-USER"]),
+    ("mangle", "TASKCREDS-PAIRS", &["FORWARD"]),
     ("nat", "TASKCREDS-PREROUTING", &["PREROUTING"]),
     ("nat", "TASKCREDS-OUTPUT", &["OUTPUT"]),
     ("raw", "TASKCREDS-RAW", &["PREROUTING"]),
@@ -243,11 +245,24 @@ fn rules_of(rules: &Rules, family: Family, chain: &str) -> Vec<String> {
         Family::V6 => (rules.endpoint_v6.then(|| format!("{ENDPOINT_V6}/128")), format!("{IMDS_V6}/128")),
     };
     let nat = rules.nat.filter(|_| family == Family::V4);
+    let is_offered_v6 = family == Family::V6 && rules.endpoint_v6;
+    // A segment routing header leads on to any address of this machine, past every chain.
+    let led_on = || {
+        let led_on = rules.pairs.iter().filter(|_| is_offered_v6).map(|pair| format!("-i {pair} -m rt"));
+        led_on.map(|it| (it, "DROP".to_owned()))
+    };
+    // RETURN: what others say of it holds.
+    let found = |pair: &String| {
+        let types = [135, 136].into_iter().filter(|_| is_offered_v6);
+        let rule = |kind| format!("-i {pair} -p ipv6-icmp -m icmp6 --icmpv6-type {kind}");
+        types.map(|kind| (rule(kind), "RETURN".to_owned())).collect::<Vec<_>>()
+    };
+    let refused = |pair: &String| (format!("-i {pair}"), "DROP".to_owned());
     let blocked = || rules.no_imds.iter().map(|door| format!("-i {door} -d {imds}")).map(|it| (it, "DROP".to_owned()));
     let mut all: Vec<(String, String)> = Vec::new();
     match (chain, &endpoint) {
         ("TASKCREDS-INPUT", endpoint) => {
-            all.extend(blocked());
+            all.extend(blocked().chain(led_on()));
             let doors = rules.doors.iter().map(String::as_str).chain(rules.own.then_some("lo"));
             if let Some(endpoint) = endpoint {
                 let accept = |door: &str| match nat {
@@ -265,8 +280,20 @@ fn rules_of(rules: &Rules, family: Family, chain: &str) -> Vec<String> {
                 let strange = "! -i lo -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT";
                 all.push((strange.to_owned(), "DROP".to_owned()));
             }
+            all.extend(rules.pairs.iter().flat_map(|pair| found(pair).into_iter().chain([refused(pair)])));
         }
-        ("TASKCREDS-FORWARD" | "TASKCREDS-RAW", _) => all.extend(blocked()),
+        ("TASKCREDS-FORWARD", _) => all.extend(blocked()),
+        ("TASKCREDS-RAW", endpoint) => {
+            all.extend(blocked().chain(led_on()));
+            for pair in &rules.pairs {
+                let asked = endpoint.iter().map(|to| format!("-i {pair} -d {to} -p tcp -m tcp --dport {PORT}"));
+                all.extend(asked.map(|asked| (asked, "RETURN".to_owned())).chain(found(pair)).chain([refused(pair)]));
+            }
+        }
+        ("TASKCREDS-PAIRS", _) => {
+            let to = |pair: &String| (format!("-o {pair}"), "DROP".to_owned());
+            all.extend(rules.pairs.iter().flat_map(|pair| [refused(pair), to(pair)]));
+        }
         ("TASKCREDS-PREROUTING", Some(endpoint)) => {
             // Accepted is not redirected any more: not to the container that has published port 80 either.
             let verdict = nat.map_or("ACCEPT".to_owned(), |port| format!("DNAT --to-destination 127.0.0.1:{port}"));
@@ -319,6 +346,10 @@ mod tests {
 -I DOCKER-USER 1 -m comment --comment "made by taskcreds network" -j TASKCREDS-FORWARD
 -A TASKCREDS-FORWARD -i docker0 -d 169.254.169.254/32 -m comment --comment "made by taskcreds network" -j DROP
 COMMIT
+*mangle
+:TASKCREDS-PAIRS - [0:0]
+-I FORWARD 1 -m comment --comment "made by taskcreds network" -j TASKCREDS-PAIRS
+COMMIT
 *nat
 :TASKCREDS-PREROUTING - [0:0]
 :TASKCREDS-OUTPUT - [0:0]
@@ -337,14 +368,40 @@ END
         assert_eq!(texts(&seen.put(&rules)), expected);
     }
 
+    fn without_marks(rules: &Rules, family: Family) -> String {
+        let rules = CHAINS.iter().flat_map(|(_, chain, _)| rules_of(rules, family, chain));
+        rules.map(|rule| rule.replace(&format!("-m comment --comment \"{MARK}\" "), "") + "\n").collect()
+    }
+
+    #[test]
+    fn a_pair_leads_to_the_endpoint_alone() {
+        let pairs = vec!["taskcreds-2".to_owned()];
+        let rules = Rules { pairs, endpoint_v6: true, ..Rules::default() };
+        let found = "-i taskcreds-2 -p ipv6-icmp -m icmp6 --icmpv6-type 135 -j RETURN\n\
+                     -i taskcreds-2 -p ipv6-icmp -m icmp6 --icmpv6-type 136 -j RETURN\n";
+        let expected = |address: &str, led_on: &str, found: &str| {
+            format!(
+                "{led_on}! -i lo -d {address} -j DROP\n{found}-i taskcreds-2 -j DROP\n\
+                 -i taskcreds-2 -j DROP\n-o taskcreds-2 -j DROP\n\
+                 -d {address} -p tcp -m tcp --dport 80 -j ACCEPT\n\
+                 {led_on}-i taskcreds-2 -d {address} -p tcp -m tcp --dport 80 -j RETURN\n{found}-i taskcreds-2 -j DROP\n"
+            )
+        };
+        assert_eq!(without_marks(&rules, Family::V4), expected("169.254.170.2/32", "", ""));
+        assert_eq!(
+            without_marks(&rules, Family::V6),
+            expected("fd00:ec2::23/128", "-i taskcreds-2 -m rt -j DROP\n", found)
+        );
+        let rules = Rules { endpoint_v6: false, ..rules };
+        let alone = "-i taskcreds-2 -j DROP\n-i taskcreds-2 -j DROP\n-o taskcreds-2 -j DROP\n-i taskcreds-2 -j DROP\n";
+        assert_eq!(without_marks(&rules, Family::V6), alone);
+    }
+
     #[test]
     fn nat_in_both_families() {
         let doors = vec!["docker0".to_owned()];
         let rules = Rules { doors, own: true, nat: Some(51_679), endpoint_v6: true, ..Rules::default() };
-        let of = |family| {
-            let rules = CHAINS.iter().flat_map(|(_, chain, _)| rules_of(&rules, family, chain));
-            rules.map(|rule| rule.replace(&format!("-m comment --comment \"{MARK}\" "), "") + "\n").collect::<String>()
-        };
+        let of = |family| without_marks(&rules, family);
         let v4 = "-i docker0 -d 127.0.0.1/32 -p tcp -m tcp --dport 51679 -m conntrack --ctstate DNAT -j ACCEPT\n\
                   -i lo -d 127.0.0.1/32 -p tcp -m tcp --dport 51679 -j ACCEPT\n\
                   ! -i lo -d 169.254.170.2/32 -j DROP\n\
@@ -370,7 +427,7 @@ END
         ]);
         let expected = "iptables-restore --noflush --wait 10 <<'END'\n*filter\n\
                         -D INPUT -m comment --comment \"made by taskcreds network\" -j TASKCREDS-INPUT\n\
-                        -F TASKCREDS-INPUT\n-X TASKCREDS-INPUT\nCOMMIT\n*nat\nCOMMIT\n*raw\nCOMMIT\nEND\n";
+                        -F TASKCREDS-INPUT\n-X TASKCREDS-INPUT\nCOMMIT\n*mangle\nCOMMIT\n*nat\nCOMMIT\n*raw\nCOMMIT\nEND\n";
         assert_eq!(texts(&seen.remove()), expected);
         let foreign = Saved { family: Family::V6, lines: vec!["nat -A TASKCREDS-OUTPUT -j ACCEPT".to_owned()] };
         let refused = foreign.refuse_foreign().unwrap_err().message;

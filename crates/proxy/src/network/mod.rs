@@ -26,7 +26,7 @@ use clap::ValueEnum;
 
 use crate::failure::{Exit, Failure};
 use crate::netlink::may_tell;
-use plan::{Facts, Namespace, Piece, Plan, Wanted};
+use plan::{Facts, Namespace, Piece, Plan, Rules, Wanted};
 use request::{EcsAgent, Request, namespace_path};
 use rules::{Backend, Seen};
 use state::{Made, State, Store};
@@ -243,12 +243,17 @@ fn reconcile(
     let listing = before.as_ref().map(|before| before.listing.clone()).unwrap_or_default();
     let mut state = State { wanted, backend, listing, made: all };
     store.write(Some(&state))?;
-    let mut done = Vec::new();
+    let (mut done, mut gone) = (Vec::new(), Vec::new());
     let old = before.as_ref().and_then(|before| before.backend).filter(|old| Some(*old) != backend);
-    let outcome =
-        make(&seen, &plan, &missing, &mut done).and_then(|()| make_way(&obsolete, old, backend, &plan, &facts));
+    let guarding = plan.rules.guarding(obsolete.iter().map(|made| &made.piece));
+    let outcome = make(&seen, &guarding, &missing, &mut done)
+        .and_then(|()| make_way(&obsolete, &mut gone, old, backend, &guarding, &facts))
+        .and_then(|()| match backend.filter(|_| guarding != plan.rules) {
+            Some(backend) => backend.look(&facts)?.put(&plan.rules),
+            None => Ok(()),
+        });
     if let Err(failure) = outcome {
-        return Err(match undo(store, before, &done, &made, backend, &facts) {
+        return Err(match undo(store, before, &done, &gone, &made, backend, &facts) {
             Ok(()) => failure,
             Err(more) => {
                 Failure::new(failure.exit, format!("{}\nnot all was undone: {}", failure.message, more.message))
@@ -263,9 +268,14 @@ fn reconcile(
 }
 
 /// The rules first: nothing is to be reached before it is guarded.
-fn make<'a>(seen: &Option<Seen>, plan: &Plan, missing: &[&'a Piece], done: &mut Vec<&'a Piece>) -> Result<(), Failure> {
+fn make<'a>(
+    seen: &Option<Seen>,
+    rules: &Rules,
+    missing: &[&'a Piece],
+    done: &mut Vec<&'a Piece>,
+) -> Result<(), Failure> {
     if let Some(seen) = seen {
-        seen.put(&plan.rules)?;
+        seen.put(rules)?;
     }
     for piece in missing {
         piece.make()?;
@@ -275,27 +285,35 @@ fn make<'a>(seen: &Option<Seen>, plan: &Plan, missing: &[&'a Piece], done: &mut 
 }
 
 /// Takes away what is not wanted any more, the rules of another backend among it.
-fn make_way(
-    obsolete: &[Made],
+fn make_way<'a>(
+    obsolete: &'a [Made],
+    gone: &mut Vec<&'a Piece>,
     old: Option<Backend>,
     backend: Option<Backend>,
-    plan: &Plan,
+    rules: &Rules,
     facts: &Facts,
 ) -> Result<(), Failure> {
     if let Some(old) = old {
         old.look(facts)?.remove()?;
         // To one backend the rules of the other are somebody else's, which it has made way for.
         if let Some(backend) = backend {
-            backend.look(facts)?.put(&plan.rules)?;
+            backend.look(facts)?.put(rules)?;
         }
     }
-    obsolete.iter().rev().try_for_each(|made| made.piece.unmake(made.found.as_deref()))
+    for made in obsolete.iter().rev() {
+        let was_there = made.piece.is_there();
+        made.piece.unmake(made.found.as_deref())?;
+        gone.extend(was_there.then_some(&made.piece));
+    }
+    Ok(())
 }
 
+/// Takes away what is done, and makes again what has gone, behind its rules.
 fn undo(
     store: &Store,
     before: Option<State>,
     done: &[&Piece],
+    gone: &[&Piece],
     made: &[Made],
     backend: Option<Backend>,
     facts: &Facts,
@@ -304,13 +322,14 @@ fn undo(
         let found = made.iter().find(|made| made.piece == **piece).and_then(|made| made.found.as_deref());
         piece.unmake(found)?;
     }
-    if let Some(backend) = backend {
-        let seen = backend.look(facts)?;
-        match before.as_ref().filter(|before| before.backend == Some(backend)) {
-            Some(before) => seen.put(&Plan::new(&before.wanted, facts).rules)?,
-            None => seen.remove()?,
-        }
+    let old = before.as_ref().and_then(|before| Some((before.backend?, &before.wanted)));
+    if let Some(new) = backend.filter(|new| old.is_none_or(|(old, _)| old != *new)) {
+        new.look(facts)?.remove()?;
     }
+    if let Some((old, wanted)) = old {
+        old.look(facts)?.put(&Plan::new(wanted, facts).rules)?;
+    }
+    gone.iter().rev().try_for_each(|piece| piece.make())?;
     store.write(before.as_ref())
 }
 
@@ -343,7 +362,12 @@ fn choose(wanted: &Wanted, asked: Option<Backend>) -> Result<Option<Backend>, Fa
 
 fn facts(wanted: &Wanted) -> Facts {
     let absent = wanted.bridges.iter().filter(|bridge| !is_interface(bridge)).cloned().collect();
-    Facts { ipv6: Path::new("/proc/sys/net/ipv6").exists(), absent }
+    Facts { ipv6: has_ipv6(), absent }
+}
+
+/// It is not left out of this kernel, nor switched off as a whole.
+fn has_ipv6() -> bool {
+    Path::new("/proc/sys/net/ipv6").exists()
 }
 
 fn is_interface(name: &str) -> bool {

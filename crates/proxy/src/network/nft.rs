@@ -140,7 +140,12 @@ pub(super) fn call(transaction: String) -> Call {
 /// What has to be let in where others drop. Without sets or connection tracking: iptables must be able to read its own table after this.
 fn admitted(rules: &Rules, family: &str) -> Vec<String> {
     let own = rules.own.then_some("lo");
-    let doors: Vec<_> = rules.doors.iter().map(String::as_str).chain(own).collect();
+    asked_by(rules.doors.iter().map(String::as_str).chain(own), rules, family)
+}
+
+/// What asks the endpoint by one of these interfaces, once it was redirected.
+fn asked_by<'a>(doors: impl Iterator<Item = &'a str>, rules: &Rules, family: &str) -> Vec<String> {
+    let doors: Vec<_> = doors.collect();
     let (v4, v6) = (family != "ip6", family != "ip" && rules.endpoint_v6);
     let (address, port) = rules.nat.map_or((ENDPOINT, PORT), |port| ("127.0.0.1", port));
     let of_v4 =
@@ -171,6 +176,25 @@ fn table(rules: &Rules) -> String {
         // Before any redirection nothing that comes from elsewhere is for loopback (CVE-2020-8558).
         arriving.push("iifname != \"lo\" ip daddr 127.0.0.0/8 drop".to_owned());
     }
+    // What comes in by a pair is for the endpoint, or the neighbour discovery that it takes over IPv6 (ARP is of no family here). It is
+    // looked at as it comes in and as it is delivered or forwarded, and either is enough.
+    let (mut entering, mut passing) = (Vec::new(), Vec::new());
+    for pair in &rules.pairs {
+        let by = |what: &str| format!("iifname \"{pair}\" {what}");
+        let refused = by("drop");
+        let asked = asked_by(std::iter::once(pair.as_str()), rules, "inet").into_iter();
+        entering.extend(asked.map(|asked| format!("{asked} accept")));
+        if rules.endpoint_v6 {
+            // A segment routing header leads on to any address of this machine, past every hook.
+            for chain in [&mut arriving, &mut entering] {
+                chain.insert(0, by("exthdr rt exists drop"));
+                chain.push(by("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"));
+            }
+        }
+        passing.extend([refused.clone(), format!("oifname \"{pair}\" drop")]);
+        arriving.push(refused.clone());
+        entering.push(refused);
+    }
     // Without NAT the address is redirected to itself, which keeps it from being redirected by a later chain to the container that has
     // published port 80.
     let (turned, own) = match rules.nat {
@@ -190,6 +214,8 @@ fn table(rules: &Rules) -> String {
     let chains = [
         ("arriving", format!("type filter hook prerouting priority {EARLY}"), arriving),
         ("turning", format!("type nat hook prerouting priority {BEFORE_OTHERS}"), turning),
+        ("entering", format!("type filter hook input priority {EARLY}"), entering),
+        ("passing", format!("type filter hook forward priority {EARLY}"), passing),
         ("leaving", format!("type nat hook output priority {BEFORE_OTHERS}"), leaving),
     ];
     let mut text = format!(
@@ -274,6 +300,36 @@ table inet taskcreds {
 }
 "#;
         assert_eq!(Seen::default().put(&rules), expected);
+    }
+
+    #[test]
+    fn a_pair_leads_to_the_endpoint_alone() {
+        let doors = vec!["docker0".to_owned(), "taskcreds-2".to_owned()];
+        let pairs = vec!["taskcreds-2".to_owned()];
+        let rules = Rules { doors, pairs, nat: Some(51_679), ipv6: true, endpoint_v6: true, ..Rules::default() };
+        let text = Seen::default().put(&rules);
+        let of = |chain: &str| {
+            let (_, rest) = text.split_once(&format!("\tchain {chain} {{\n")).unwrap();
+            let (rules, _) = rest.split_once("\t}\n").unwrap();
+            let ours = rules.lines().filter(|line| line.contains("taskcreds-2"));
+            ours.map(|line| line.trim().replace("ifname \"taskcreds-2\"", "") + "\n").collect::<String>()
+        };
+        let arriving = "i exthdr rt exists drop\n\
+                        i ip daddr 169.254.170.2 tcp dport 80 accept\n\
+                        i ip6 daddr fd00:ec2::23 tcp dport 80 accept\n\
+                        i icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n\
+                        i drop\n";
+        assert_eq!(of("arriving"), arriving);
+        let entering = "i exthdr rt exists drop\n\
+                        i ip daddr 127.0.0.1 tcp dport 51679 accept\n\
+                        i ip6 daddr fd00:ec2::23 tcp dport 80 accept\n\
+                        i icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n\
+                        i drop\n";
+        assert_eq!(of("entering"), entering);
+        assert_eq!(of("passing"), "i drop\no drop\n");
+        assert!(!text.contains("\"docker0\" drop"), "{text}");
+        // Where no IPv6 is offered there is nobody to be found by it.
+        assert!(!Seen::default().put(&Rules { endpoint_v6: false, ..rules }).contains("icmpv6"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What is to be there for the modes that are wanted: rules, addresses, routes, sysctls. Data only; nothing is asked or done here.
 //!
 //! 169.254.170.2 is on `lo` in every mode, and nothing but `lo` and the interfaces that containers come in by (the *doors*) reaches it.
+//! A door that is one end of a pair leads there and nowhere else, whatever the task gives itself on the other end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -97,6 +98,8 @@ pub struct Plan {
 pub struct Rules {
     /// The interfaces that the endpoint may be asked by, beside `lo`.
     pub doors: Vec<String>,
+    /// The ends of pairs on this side. By them nothing but the endpoint is reached, and nothing is forwarded from or to them.
+    pub pairs: Vec<String>,
     /// Those by which instance metadata is not reached.
     pub no_imds: Vec<String>,
     /// Programs of this machine ask the endpoint.
@@ -107,6 +110,17 @@ pub struct Rules {
     pub ipv6: bool,
     /// [`ENDPOINT_V6`] is offered.
     pub endpoint_v6: bool,
+}
+
+impl Rules {
+    /// The rules while these go: a pair is guarded until it has gone.
+    pub(super) fn guarding<'a>(&self, leaving: impl Iterator<Item = &'a Piece>) -> Self {
+        let leaving = leaving.filter_map(|piece| match piece {
+            Piece::Pair { device, .. } => Some(device.clone()),
+            _ => None,
+        });
+        Self { pairs: self.pairs.iter().cloned().chain(leaving).collect(), ..self.clone() }
+    }
 }
 
 /// One thing that is made with `ip` or below /proc/sys, here or in a namespace.
@@ -192,6 +206,7 @@ impl Plan {
         let rules = Rules {
             doors: wanted.bridges.iter().chain(&pairs).cloned().collect(),
             no_imds: of_bridges.into_iter().chain(of_pairs.map(|namespace| device(namespace.number))).collect(),
+            pairs,
             own: wanted.host || wanted.shared.is_some(),
             nat: wanted.nat,
             ipv6: facts.ipv6,

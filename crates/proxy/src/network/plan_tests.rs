@@ -55,7 +55,10 @@ fn a_task_in_a_namespace_gets_a_pair_and_no_instance_metadata() {
                     route 169.254.169.254/32 unreachable in /run/netns/web\n\
                     route fd00:ec2::254/128 unreachable in /run/netns/web\n";
     assert_eq!(text(&plan), expected);
-    assert_eq!(plan.rules.doors, ["taskcreds-258"]);
+    assert_eq!((&plan.rules.doors, &plan.rules.pairs), (&vec!["taskcreds-258".to_owned()], &plan.rules.doors));
+    let bridge = Plan::new(&bridges(&["docker0"]), &V6).rules;
+    assert_eq!(bridge.pairs, [""; 0]);
+    assert_eq!(bridge.guarding(plan.pieces.iter()).pairs, plan.rules.pairs);
     let plan = Plan::new(&wanted, &V4);
     assert!(!text(&plan).contains("fd00") && !plan.rules.endpoint_v6, "{}", text(&plan));
 }

@@ -4,17 +4,22 @@ use super::*;
 use crate::rig::until;
 
 impl World {
-    /// Everything that could be left behind.
     fn everything(&self) -> Vec<String> {
-        let said = self.sh(
-            "nft -s list ruleset 2>&1; ip -o address; ip route show table all; ip -6 route show table all; ip -o link | cut -d: -f2
-for file in /proc/sys/net/ipv4/conf/*/route_localnet; do echo $file $(cat $file); done",
-        );
-        // Counters and times to live differ.
-        let mut lines: Vec<_> = said.lines().filter(|line| !line.starts_with('#')).map(steady).collect();
-        lines.sort();
-        lines
+        everything(&self.host)
     }
+}
+
+/// Everything that could be left behind.
+pub(super) fn everything(netns: &Netns) -> Vec<String> {
+    let said = sh(
+        netns,
+        "nft -s list ruleset 2>&1; ip -o address; ip route show table all; ip -6 route show table all; ip -o link | cut -d: -f2
+for file in /proc/sys/net/ipv4/conf/*/route_localnet; do echo $file $(cat $file); done",
+    );
+    // Counters and times to live differ.
+    let mut lines: Vec<_> = said.lines().filter(|line| !line.starts_with('#')).map(steady).collect();
+    lines.sort();
+    lines
 }
 
 fn steady(line: &str) -> String {
@@ -26,14 +31,8 @@ fn steady(line: &str) -> String {
 #[test]
 fn up_twice_and_down_once_leaves_nothing() {
     let Some(world) = World::unless("up and down") else { return };
-    // iptables leaves its own empty chains, so they are there before.
-    world.sh(
-        "for program in iptables ip6tables; do
-  $program -P INPUT ACCEPT; $program -P FORWARD ACCEPT; $program -t nat -P PREROUTING ACCEPT; $program -t nat -P OUTPUT ACCEPT; $program -t raw -P PREROUTING ACCEPT
-done
-iptables -A INPUT -p tcp --dport 22 -j ACCEPT
-nft add table inet others",
-    );
+    world.empty_chains();
+    world.sh("iptables -A INPUT -p tcp --dport 22 -j ACCEPT; nft add table inet others");
     let (one, two) = (world.one.name(), world.two.file());
     let ups = [
         "up --bridge br0".to_owned(),

@@ -68,11 +68,14 @@ ip6tables -A INPUT -p ipv6-icmp -j ACCEPT";
         let what = format!("{backend}, nat {nat}, {policy}");
         let up = format!("up --bridge br0 --ipv6 --backend {backend}{}", if nat { " --nat" } else { "" });
         world.done(&up);
+        // By its pair, before which this one had the bridge alone.
+        world.done(&format!("up --mode awsvpc --netns {}", world.two.file()));
         let proxy = world.serve(&listen(nat), "");
         let rows: Vec<_> = ENDPOINTS
             .iter()
             .flat_map(|address| {
-                [("one", &world.one, *address, REACHED), ("neighbour", &world.neighbour, *address, NOBODY)]
+                let reached = [("one", &world.one), ("two", &world.two)].map(|(who, it)| (who, it, *address, REACHED));
+                reached.into_iter().chain([("neighbour", &world.neighbour, *address, NOBODY)])
             })
             .collect();
         all(&what, &rows);

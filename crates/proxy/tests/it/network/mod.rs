@@ -6,6 +6,7 @@
 mod layers;
 mod lifecycle;
 mod matrix;
+mod pairs;
 mod trouble;
 mod units;
 
@@ -131,6 +132,14 @@ impl World {
         let proxy = start.env("TASKCREDS_NETWORK_STATE", self.state()).inside(&self.host).spawn();
         proxy.says("listening on ");
         proxy
+    }
+
+    /// Those of iptables' own that it leaves behind, so that they are there before.
+    fn empty_chains(&self) {
+        self.sh("for program in iptables ip6tables; do
+  $program -P INPUT ACCEPT; $program -P FORWARD ACCEPT; $program -t mangle -P FORWARD ACCEPT
+  $program -t nat -P PREROUTING ACCEPT; $program -t nat -P OUTPUT ACCEPT; $program -t raw -P PREROUTING ACCEPT
+done");
     }
 
     /// A shell in the host.
