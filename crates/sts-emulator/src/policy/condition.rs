@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use super::Truth;
 use super::arn;
+use super::case;
 use super::context::{Context, EcsSource, Value};
 use super::glob::{self, Piece};
 use super::operator::{Base, Operator, Set};
@@ -46,6 +47,8 @@ pub struct Checked {
 
 const NO_CLUSTER: &str = "ECS supports aws:SourceArn only for all clusters, as arn:aws:ecs:REGION:ACCOUNT:* or …:task/*: with a narrower one, \
                           tasks fail with `unable to assume the role`";
+
+const CASE: &str = "AWS does not say which of these letters differ in case alone";
 
 const SHORT_ARN: &str = "a pattern of fewer than the six parts of an ARN: nobody says what it fits";
 
@@ -145,8 +148,8 @@ impl Condition {
                     Err(why) => return (Truth::Unknown, Some(why)),
                 };
                 match self.fits_pattern(&pattern, actual) {
-                    None => return (Truth::Unknown, Some(SHORT_ARN.to_owned())),
-                    known => known,
+                    Ok(holds) => Some(holds),
+                    Err(why) => return (Truth::Unknown, Some(why.to_owned())),
                 }
             }
         };
@@ -162,11 +165,11 @@ impl Condition {
             .map_err(|unresolved| format!("the variable ${{{}}} has no value here", unresolved.0))
     }
 
-    fn fits_pattern(&self, pattern: &[Piece], actual: &str) -> Option<bool> {
+    fn fits_pattern(&self, pattern: &[Piece], actual: &str) -> Result<bool, &'static str> {
         match self.operator.base {
-            Base::Arn => arn::matches(pattern, actual),
-            Base::StringEqualsIgnoreCase => Some(glob::matches(&folded(pattern), &actual.to_lowercase())),
-            _ => Some(glob::matches(pattern, actual)),
+            Base::Arn => arn::matches(pattern, actual).ok_or(SHORT_ARN),
+            Base::StringEqualsIgnoreCase => case::same(&glob::plain(pattern), actual).ok_or(CASE),
+            _ => Ok(glob::matches(pattern, actual)),
         }
     }
 
@@ -186,24 +189,17 @@ impl Condition {
             Err(why) => return (Truth::Unknown, Some(why)),
         };
         match (self.fits_pattern(&pattern, &source.task), self.fits_pattern(&pattern, &source.any)) {
-            (Some(true), Some(true)) => return (Truth::Yes, None),
-            (Some(_), Some(_)) => {}
-            _ => return (Truth::Unknown, Some(SHORT_ARN.to_owned())),
+            (Ok(true), Ok(true)) => return (Truth::Yes, None),
+            (Ok(_), Ok(_)) => {}
+            (Err(why), _) | (_, Err(why)) => return (Truth::Unknown, Some(why.to_owned())),
         }
-        let pattern = if self.operator.base == Base::StringEqualsIgnoreCase { folded(&pattern) } else { pattern };
+        let pattern =
+            if self.operator.base == Base::StringEqualsIgnoreCase { case::lower_pieces(&pattern) } else { pattern };
         if arn::matches_but_for_the_resource(&pattern, &source.task) {
             return (Truth::Unknown, Some(NO_CLUSTER.to_owned()));
         }
         (Truth::No, None)
     }
-}
-
-fn folded(pattern: &[Piece]) -> Vec<Piece> {
-    let fold = |piece: &Piece| match *piece {
-        Piece::Char(character) => character.to_lowercase().map(Piece::Char).collect(),
-        other => vec![other],
-    };
-    pattern.iter().flat_map(fold).collect()
 }
 
 impl fmt::Display for Checked {

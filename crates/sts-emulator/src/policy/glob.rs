@@ -25,6 +25,15 @@ pub(super) fn piece(character: char) -> Piece {
     }
 }
 
+/// The text of a pattern that has no wildcards.
+pub(super) fn plain(pattern: &[Piece]) -> String {
+    let character = |piece: &Piece| match piece {
+        Piece::Char(character) => Some(*character),
+        Piece::Many | Piece::One => None,
+    };
+    pattern.iter().filter_map(character).collect()
+}
+
 /// Whether the whole text fits the whole pattern.
 pub(super) fn matches(pattern: &[Piece], text: &str) -> bool {
     let text: Vec<char> = text.chars().collect();

@@ -5,6 +5,7 @@
 //! policy element reference", "Policy evaluation logic", "Grammar of the IAM JSON policy language"; STS API Reference, `AssumeRole`.
 
 mod arn;
+mod case;
 mod condition;
 mod context;
 mod decision;

@@ -38,6 +38,13 @@ fn every_operator_compares_what_it_is_named_after() {
         ("StringNotEquals", &["a", "b"], "c", YES),
         ("StringNotEquals", &["a", "b"], "b", NO),
         ("StringEqualsIgnoreCase", &["Ä"], "ä", YES),
+        ("StringEqualsIgnoreCase", &["ΟΔΟΣ"], "ΟΔΟΣ", YES),
+        ("StringEqualsIgnoreCase", &["ΟΔΟΣ", "Σ"], "οδοσ", YES),
+        // Lower case has two letters for one of upper case.
+        ("StringEqualsIgnoreCase", &["ΟΔΟΣ"], "οδος", UNKNOWN),
+        ("StringNotEqualsIgnoreCase", &["STRASSE"], "straße", UNKNOWN),
+        ("StringEqualsIgnoreCase", &["STRASSE"], "strase", NO),
+        ("StringEqualsIgnoreCase", &["A*"], "ab", NO),
         ("StringNotEqualsIgnoreCase", &["A", "x"], "a", NO),
         ("StringLike", &["x", "a?c*"], "abcd", YES),
         ("StringLike", &["a?c*"], "ABCD", NO),
@@ -144,6 +151,16 @@ proptest! {
             prop_assert_eq!(one(negated, &policy, Some(&actual)), one(plain, &policy, Some(&actual)).not());
         }
         prop_assert_eq!(one("StringEqualsIfExists", &policy, Some(&actual)), one("StringEquals", &policy, Some(&actual)));
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_text_equals_itself_without_case_whatever_its_letters(text in "[aAßẞſıİΑΟΣσςKΐ]{0,6}") {
+        prop_assert_eq!(one("StringEqualsIgnoreCase", &[&text], Some(&text)), YES);
+        for other in [text.to_lowercase(), text.to_uppercase()] {
+            prop_assert_ne!(one("StringEqualsIgnoreCase", &[&text], Some(&other)), NO, "{}", other);
+        }
     }
 }
 
