@@ -12,6 +12,7 @@ mod decision;
 mod document;
 mod glob;
 mod json;
+mod keys;
 mod lint;
 mod operator;
 mod principal;
