@@ -48,6 +48,9 @@ pub struct Checked {
 const NO_CLUSTER: &str = "ECS supports aws:SourceArn only for all clusters, as arn:aws:ecs:REGION:ACCOUNT:* or …:task/*: with a narrower one, \
                           tasks fail with `unable to assume the role`";
 
+const NO_SET_OPERATOR: &str =
+    "a key of several values needs ForAnyValue: or ForAllValues: before the operator: AWS does not say what is without";
+
 const CASE: &str = "AWS does not say which of these letters differ in case alone";
 
 const SHORT_ARN: &str = "a pattern of fewer than the six parts of an ARN: nobody says what it fits";
@@ -105,13 +108,7 @@ impl Condition {
                 let truth = if set == Set::ForAllValues { Truth::all(truths) } else { Truth::any(truths) };
                 (truth, of_each.into_iter().find_map(|(_, why)| why))
             }
-            (Some(Value::Many(_)), None) => {
-                let truth = if operator.negated { Truth::Unknown } else { Truth::No };
-                (
-                    truth,
-                    Some("a key of several values needs ForAnyValue: or ForAllValues: before the operator".to_owned()),
-                )
-            }
+            (Some(Value::Many(_)), None) => (Truth::Unknown, Some(NO_SET_OPERATOR.to_owned())),
         }
     }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use super::document::{ASSUME_ROLE, SET_SOURCE_IDENTITY, TAG_SESSION};
+use super::keys::has_several_values;
 use crate::Tag;
 use crate::principal::{IamArn, Kind, is_name_character};
 
@@ -37,7 +38,8 @@ pub struct AssumeRoleCall {
     pub region: Option<String>,
     /// When.
     pub at: SystemTime,
-    /// Further keys and their values, which come before everything that follows from the call.
+    /// Further keys and their values, which come before everything that follows from the call. A key of several values may be there
+    /// several times.
     pub more: Vec<(String, String)>,
 }
 
@@ -192,7 +194,15 @@ impl Context {
             TrustCaller::EcsTasks { task_arn } => context.of_ecs(task_arn),
         }
         for (key, value) in &call.more {
-            context.set(key, Value::One(value.clone()));
+            let key = key.to_lowercase();
+            let value = match has_several_values(&key) {
+                Some(true) => {
+                    let of_key = call.more.iter().filter(|(other, _)| other.to_lowercase() == key);
+                    Value::Many(of_key.map(|(_, value)| value.clone()).collect())
+                }
+                _ => Value::One(value.clone()),
+            };
+            context.set(&key, value);
         }
         context
     }

@@ -208,7 +208,8 @@ fn keys(statement: &Statement, condition: &Condition, findings: &mut Findings) {
         Some(true) if condition.operator.set.is_none() && condition.operator.base != Base::Null => findings.trap(
             "no-set-operator",
             format!(
-                "{written}: the key has several values, so it needs ForAnyValue: or ForAllValues: before the operator"
+                "{written}: the key has several values, so it needs ForAnyValue: or ForAllValues: before the operator; without, it grants \
+                 nothing here, and a Deny by it denies"
             ),
         ),
         Some(false) if condition.operator.set.is_some() => {

@@ -134,11 +134,34 @@ fn several_values_need_a_set_operator() {
         ("ForAllValues:StringNotEquals", &["a", "b"], &["c", "b"], NO),
         ("ForAnyValue:StringNotEquals", &["a", "b"], &["a", "c"], YES),
         ("ForAnyValue:StringNotEquals", &["a", "b"], &["a", "b"], NO),
-        ("StringEquals", &["a"], &["a"], NO),
+        // AWS only says that a set operator is required.
+        ("StringEquals", &["a"], &["a"], UNKNOWN),
+        ("StringEquals", &["b"], &["a"], UNKNOWN),
+        ("StringEqualsIfExists", &["a"], &["a"], UNKNOWN),
         ("StringNotEquals", &["b"], &["a"], UNKNOWN),
         ("Null", &["false"], &["a"], YES),
     ] {
         assert_eq!(many(operator, policy, Some(actual)), holds, "{operator} {policy:?} {actual:?}");
+    }
+}
+
+/// Also where the value is given by hand.
+#[test]
+fn a_key_of_several_values_has_several_however_it_is_known() {
+    let given = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let more = vec![given("aws:PrincipalOrgPaths", "o-1/r-1/"), given("AWS:principalorgpaths", "o-1/r-2/")];
+    let context = Context::new(&AssumeRoleCall { more, ..task_call() }, &proxy());
+    let check =
+        |name: &str, value: &str| condition(name, "aws:PrincipalOrgPaths", &[value]).check(&context, true).holds;
+    for (operator, value, holds) in [
+        ("ForAnyValue:StringEquals", "o-1/r-1/", YES),
+        ("ForAnyValue:StringEquals", "o-1/r-2/", YES),
+        ("ForAllValues:StringEquals", "o-1/r-2/", NO),
+        ("ForAllValues:StringLike", "o-1/*", YES),
+        ("StringLike", "o-1/*", UNKNOWN),
+        ("StringNotLike", "o-2/*", UNKNOWN),
+    ] {
+        assert_eq!(check(operator, value), holds, "{operator} {value}");
     }
 }
 

@@ -225,6 +225,31 @@ fn a_deny_of_somebody_that_the_caller_may_be_is_one_of_the_caller() {
     assert!(evaluate(&policy(&[not_infra]), &of(role), &task_call(), true).allows());
 }
 
+/// What stands in a Deny of everybody, beside an Allow of everybody, keeps the caller out.
+fn keeps_out(operator: &str, key: &str, value: &str, caller: &TrustCaller, call: &AssumeRoleCall) -> bool {
+    let deny = format!(
+        r#"{{"Effect":"Deny","Principal":"*","Action":"sts:*","Condition":{{"{operator}":{{"{key}":"{value}"}}}}}}"#
+    );
+    let decision = evaluate(&policy(&[&allow(r#""*""#), &deny]), caller, call, true);
+    decision.denial().is_some_and(|verdict| verdict.effect == Effect::ExplicitDeny)
+}
+
+#[test]
+fn a_deny_by_a_key_of_several_values_without_a_set_operator_denies() {
+    let call = AssumeRoleCall { tags: vec![tag("admin", "1")], ..task_call() };
+    for (operator, denied) in [
+        ("StringEquals", true),
+        ("StringNotEquals", true),
+        ("ForAnyValue:StringEquals", true),
+        ("ForAnyValue:StringNotEquals", false),
+    ] {
+        assert_eq!(keeps_out(operator, "aws:TagKeys", "admin", &proxy(), &call), denied, "{operator}");
+    }
+    let allow =
+        r#"{"Effect":"Allow","Principal":"*","Action":"sts:*","Condition":{"StringEquals":{"aws:TagKeys":"admin"}}}"#;
+    assert!(!evaluate(&policy(&[allow]), &proxy(), &call, true).allows());
+}
+
 #[test]
 fn a_pattern_that_is_no_whole_arn_lets_nobody_in_and_may_keep_out() {
     for (effect, operator, key, allows) in [

@@ -145,6 +145,21 @@ fn a_short_arn_does_what_its_finding_says() {
 }
 
 #[test]
+fn a_key_of_several_values_without_a_set_operator_does_what_its_finding_says() {
+    let call = AssumeRoleCall { tags: vec![calls::tag("admin", "1")], ..calls::task_call() };
+    let allows = |statements: &str| evaluate(&policy(statements), &calls::proxy(), &call, true).allows();
+    let open = r#"{"Effect":"Allow","Principal":"*","Action":"sts:*"}"#;
+    for operator in ["StringEquals", "StringNotEquals"] {
+        let condition = format!(r#""Condition":{{"{operator}":{{"aws:TagKeys":"admin"}}}}"#);
+        let with = open.replace(r#""sts:*""#, &format!(r#""sts:*",{condition}"#));
+        assert!(!allows(&with) && !allows(&format!("{open},{}", with.replace("Allow", "Deny"))), "{operator}");
+        let found = lint(&policy(&with));
+        let found = found.iter().find(|finding| finding.code == "no-set-operator").unwrap();
+        assert!(found.message.ends_with("without, it grants nothing here, and a Deny by it denies"), "{found:?}");
+    }
+}
+
+#[test]
 fn conditions_on_one_of_two_actions_are_found_either_way_round() {
     let one = |sid: &str, action: &str, condition: &str| {
         format!(
