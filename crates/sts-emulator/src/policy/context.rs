@@ -177,12 +177,35 @@ pub(super) struct EcsSource {
 pub(super) struct Context {
     values: BTreeMap<String, Value>,
     is_ecs: bool,
-    /// Keys with this beginning that are not in `values` have values that nobody knows here.
+    /// Whether the tags of the principal that are not in `values` have values that nobody knows here.
     principal_tags_unknown: bool,
+    /// The same for the keys of the identity provider through which the caller's session may have begun.
+    provider_unknown: bool,
 }
 
 const NOT_KNOWN: &str = "its value is not known here";
 const UNKNOWN: &Value = &Value::Unknown(NOT_KNOWN);
+
+/// What temporary credentials may bring, whoever has them.
+const ANY_SESSION: [&str; 3] = ["aws:MultiFactorAuthPresent", "aws:MultiFactorAuthAge", "aws:SignInSessionArn"];
+
+/// What a role's session may bring beyond that, as it depends on where it began.
+const ROLE_SESSIONS: [&str; 14] = [
+    "aws:SourceIdentity",
+    "aws:FederatedProvider",
+    "aws:ChatbotSourceArn",
+    "aws:Ec2InstanceSourceVPC",
+    "aws:Ec2InstanceSourcePrivateIPv4",
+    "codebuild:BuildArn",
+    "codebuild:ProjectArn",
+    "ec2:SourceInstanceArn",
+    "ec2:RoleDelivery",
+    "glue:CredentialIssuingService",
+    "glue:RoleAssumedBy",
+    "identitystore:UserId",
+    "lambda:SourceFunctionArn",
+    "ssm:SourceInstanceArn",
+];
 
 impl Context {
     /// The context of a call.
@@ -222,7 +245,8 @@ impl Context {
     /// The value of a key; none where the request does not have the key.
     pub(super) fn get(&self, key: &str) -> Option<&Value> {
         let key = key.to_lowercase();
-        let unknown = self.principal_tags_unknown && key.starts_with("aws:principaltag/");
+        let unknown = self.principal_tags_unknown && key.starts_with("aws:principaltag/")
+            || self.provider_unknown && is_of_a_provider(&key);
         self.values.get(&key).or(unknown.then_some(UNKNOWN))
     }
 
@@ -321,26 +345,20 @@ impl Context {
         if caller.is_session() {
             self.one("aws:PrincipalType", "AssumedRole");
             self.one("aws:MultiFactorAuthPresent", "false");
-            match token_issued {
-                Some(issued) => self.one("aws:TokenIssueTime", &rfc3339((*issued).min(at))),
-                None => self.set("aws:TokenIssueTime", UNKNOWN.clone()),
-            }
         } else {
             self.one("aws:PrincipalType", "User");
             self.one("aws:username", principal_arn.rsplit('/').next().unwrap_or_default());
         }
-        // Where the session comes from is not known: AWS may have filled these in.
-        if caller.is_session() && tags.is_none() {
-            for key in [
-                "aws:SourceIdentity",
-                "aws:FederatedProvider",
-                "aws:MultiFactorAuthAge",
-                "aws:Ec2InstanceSourceVPC",
-                "aws:Ec2InstanceSourcePrivateIPv4",
-                "ec2:SourceInstanceArn",
-                "ec2:RoleDelivery",
-                "lambda:SourceFunctionArn",
-            ] {
+        match token_issued {
+            Some(issued) => self.one("aws:TokenIssueTime", &rfc3339((*issued).min(at))),
+            None if caller.is_session() || tags.is_none() => self.set("aws:TokenIssueTime", UNKNOWN.clone()),
+            None => {}
+        }
+        // Of whom nothing is known, the session may come from anywhere; also a user may call with one, of GetSessionToken.
+        if tags.is_none() {
+            self.provider_unknown = caller.is_session();
+            let of_a_role = if caller.is_session() { &ROLE_SESSIONS[..] } else { &[] };
+            for key in ANY_SESSION.iter().chain(of_a_role) {
                 self.set(key, UNKNOWN.clone());
             }
         }
@@ -365,6 +383,11 @@ impl Context {
             self.values.remove(&key.to_lowercase());
         }
     }
+}
+
+/// Whether a key, in lower case, is one of SAML or of an OpenID Connect provider, which begins with the provider's host.
+fn is_of_a_provider(key: &str) -> bool {
+    key.split_once(':').is_some_and(|(prefix, _)| prefix == "saml" || prefix.contains('.'))
 }
 
 fn rfc3339(time: SystemTime) -> String {

@@ -2,10 +2,11 @@
 
 /// Keys of AssumeRole (Service Authorization Reference, "Condition keys for AWS STS"; IAM User Guide, "AWS global condition context
 /// keys"), and whether they have several values. Those that end in `/` go on with a tag key.
-const KEYS: [(&str, bool); 51] = [
+const KEYS: [(&str, bool); 59] = [
     ("aws:calledvia", true),
     ("aws:calledviafirst", false),
     ("aws:calledvialast", false),
+    ("aws:chatbotsourcearn", false),
     ("aws:currenttime", false),
     ("aws:ec2instancesourceprivateipv4", false),
     ("aws:ec2instancesourcevpc", false),
@@ -30,6 +31,7 @@ const KEYS: [(&str, bool); 51] = [
     ("aws:resourceorgpaths", true),
     ("aws:resourcetag/", false),
     ("aws:securetransport", false),
+    ("aws:signinsessionarn", false),
     ("aws:sourceaccount", false),
     ("aws:sourcearn", false),
     ("aws:sourceidentity", false),
@@ -45,10 +47,16 @@ const KEYS: [(&str, bool); 51] = [
     ("aws:username", false),
     ("aws:viaawsservice", false),
     ("aws:vpcsourceip", false),
+    ("codebuild:buildarn", false),
+    ("codebuild:projectarn", false),
     ("ec2:roledelivery", false),
     ("ec2:sourceinstancearn", false),
+    ("glue:credentialissuingservice", false),
+    ("glue:roleassumedby", false),
     ("iam:resourcetag/", false),
+    ("identitystore:userid", false),
     ("lambda:sourcefunctionarn", false),
+    ("ssm:sourceinstancearn", false),
     ("sts:durationseconds", false),
     ("sts:externalid", false),
     ("sts:rolesessionname", false),

@@ -203,7 +203,10 @@ fn keys(statement: &Statement, condition: &Condition, findings: &mut Findings) {
             .trap("unknown-key", format!("{written}: AssumeRole has no such key; IAM takes it and never finds it")),
         None => findings.note(
             "foreign-key",
-            format!("{written}: a key of another service or of an identity provider, which AssumeRole does not have"),
+            format!(
+                "{written}: a key of another service, which AssumeRole does not have, or of an identity provider, which only sessions \
+                 that began there bring"
+            ),
         ),
         Some(true) if condition.operator.set.is_none() && condition.operator.base != Base::Null => findings.trap(
             "no-set-operator",

@@ -23,7 +23,7 @@ fn ecs_and_a_proxy_have_different_keys() {
         ("aws:RequestTag/ECS-CLUSTER-NAME", None, one("prod")),
         ("sts:RoleSessionName", one("0123456789abcdef"), one("0123456789abcdef")),
         ("aws:username", None, None),
-        ("aws:MultiFactorAuthPresent", None, one("false")),
+        ("aws:MultiFactorAuthPresent", None, Some(UNKNOWN.clone())),
         ("aws:ResourceTag/stage", one("live"), one("live")),
         ("aws:ResourceAccount", one("111122223333"), one("111122223333")),
         ("aws:SecureTransport", one("true"), one("true")),
@@ -38,11 +38,46 @@ fn ecs_and_a_proxy_have_different_keys() {
     assert!(matches!(of_ecs.get("AWS:sourcearn"), Some(Value::EcsSource(_))));
     assert!(absent(&of_ecs, &["aws:TagKeys", "aws:PrincipalTag/team", "aws:userid", "aws:TokenIssueTime"]));
     assert!(absent(&of_proxy, &["aws:SourceArn", "sts:ExternalId", "sts:TransitiveTagKeys"]));
-    for key in ["aws:SourceIdentity", "ec2:SourceInstanceARN", "aws:Ec2InstanceSourceVPC", "ec2:RoleDelivery"] {
+    for key in [
+        "aws:SourceIdentity",
+        "aws:TokenIssueTime",
+        "ec2:SourceInstanceARN",
+        "aws:Ec2InstanceSourceVPC",
+        "ec2:RoleDelivery",
+        "ssm:SourceInstanceArn",
+        "codebuild:ProjectArn",
+        "identitystore:UserId",
+        "saml:sub",
+        "oidc.eks.us-west-2.amazonaws.com/id/0123:sub",
+    ] {
         assert_eq!(of_proxy.get(key), Some(UNKNOWN), "{key}: nobody has said where the proxy's session comes from");
     }
     assert_eq!(of_proxy.get("aws:SourceIp"), Some(UNKNOWN));
     assert_eq!(of_proxy.get("aws:PrincipalTag/team"), Some(UNKNOWN), "nobody has said which tags the proxy has");
+}
+
+/// A user may call with the credentials of GetSessionToken, a role's session may come from anywhere. Who is known in detail has what it has.
+#[test]
+fn what_temporary_credentials_bring_is_known_of_a_known_caller_only() {
+    let keys = ["aws:MultiFactorAuthPresent", "aws:MultiFactorAuthAge", "aws:TokenIssueTime", "aws:SignInSessionArn"];
+    let of = |caller: &IamCaller| Context::new(&task_call(), &TrustCaller::Iam(caller.clone()));
+    let user = IamCaller::of("arn:aws:iam::111122223333:user/alice").unwrap();
+    let role = IamCaller::of("arn:aws:iam::111122223333:role/taskcreds-proxy").unwrap();
+    for key in keys {
+        assert_eq!(of(&user).get(key), Some(UNKNOWN), "{key} of a user");
+        assert_eq!(of(&role).get(key), Some(UNKNOWN), "{key} of a session");
+    }
+    assert!(absent(&of(&user), &["ec2:SourceInstanceArn", "saml:sub", "aws:SourceIdentity"]));
+    let known = |caller: &IamCaller| IamCaller { tags: Some(Vec::new()), ..caller.clone() };
+    assert!(absent(&of(&known(&user)), &keys));
+    let session = IamCaller { token_issued: Some(task_call().at), ..known(&role) };
+    assert!(absent(
+        &of(&session),
+        &["aws:MultiFactorAuthAge", "aws:SignInSessionArn", "saml:sub", "ssm:SourceInstanceArn"]
+    ));
+    let one = |value: &str| Value::One(value.to_owned());
+    assert_eq!(of(&session).get("aws:MultiFactorAuthPresent"), Some(&one("false")));
+    assert_eq!(of(&session).get("aws:TokenIssueTime"), Some(&one("2026-11-25T04:30:00Z")));
 }
 
 #[test]

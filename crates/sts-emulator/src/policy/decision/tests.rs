@@ -250,6 +250,30 @@ fn a_deny_by_a_key_of_several_values_without_a_set_operator_denies() {
     assert!(!evaluate(&policy(&[allow]), &proxy(), &call, true).allows());
 }
 
+/// A user may call with the credentials of GetSessionToken, and a role's session may have come from an instance or an identity provider.
+#[test]
+fn a_deny_by_what_nobody_knows_of_the_callers_credentials_denies() {
+    let of = |arn: &str| TrustCaller::Iam(IamCaller::of(arn).unwrap());
+    let (user, role) = ("arn:aws:iam::111122223333:user/alice", "arn:aws:iam::111122223333:role/taskcreds-proxy");
+    for (operator, key, value, as_user, as_role) in [
+        ("Bool", "aws:MultiFactorAuthPresent", "false", true, true),
+        ("Null", "aws:MultiFactorAuthPresent", "true", true, true),
+        ("BoolIfExists", "aws:MultiFactorAuthPresent", "false", true, true),
+        ("NumericGreaterThan", "aws:MultiFactorAuthAge", "3600", true, true),
+        ("DateLessThan", "aws:TokenIssueTime", "2099-01-01T00:00:00Z", true, true),
+        ("ArnLike", "aws:SignInSessionArn", "arn:aws:signin:*:*:*", true, true),
+        ("ArnLike", "ssm:SourceInstanceArn", "arn:aws:*:*:*:*", false, true),
+        ("StringLike", "token.actions.githubusercontent.com:sub", "repo:*", false, true),
+    ] {
+        assert_eq!(keeps_out(operator, key, value, &of(user), &task_call()), as_user, "{operator} {key} of a user");
+        assert_eq!(keeps_out(operator, key, value, &of(role), &task_call()), as_role, "{operator} {key} of a role");
+    }
+    let allow = r#"{"Effect":"Allow","Principal":"*","Action":"sts:*","Condition":{"Bool":{"aws:MultiFactorAuthPresent":"false"}}}"#;
+    for caller in [of(user), of(role)] {
+        assert!(!evaluate(&policy(&[allow]), &caller, &task_call(), true).allows());
+    }
+}
+
 #[test]
 fn a_pattern_that_is_no_whole_arn_lets_nobody_in_and_may_keep_out() {
     for (effect, operator, key, allows) in [
