@@ -2,7 +2,7 @@
 
 /// Keys of AssumeRole (Service Authorization Reference, "Condition keys for AWS STS"; IAM User Guide, "AWS global condition context
 /// keys"), and whether they have several values. Those that end in `/` go on with a tag key.
-const KEYS: [(&str, bool); 59] = [
+const KEYS: [(&str, bool); 63] = [
     ("aws:calledvia", true),
     ("aws:calledviafirst", false),
     ("aws:calledvialast", false),
@@ -39,6 +39,7 @@ const KEYS: [(&str, bool); 59] = [
     ("aws:sourceorgid", false),
     ("aws:sourceorgpaths", true),
     ("aws:sourcevpc", false),
+    ("aws:sourcevpcarn", false),
     ("aws:sourcevpce", false),
     ("aws:tagkeys", true),
     ("aws:tokenissuetime", false),
@@ -46,6 +47,9 @@ const KEYS: [(&str, bool); 59] = [
     ("aws:userid", false),
     ("aws:username", false),
     ("aws:viaawsservice", false),
+    ("aws:vpceaccount", false),
+    ("aws:vpceorgid", false),
+    ("aws:vpceorgpaths", true),
     ("aws:vpcsourceip", false),
     ("codebuild:buildarn", false),
     ("codebuild:projectarn", false),

@@ -250,6 +250,24 @@ fn a_deny_by_a_key_of_several_values_without_a_set_operator_denies() {
     assert!(!evaluate(&policy(&[allow]), &proxy(), &call, true).allows());
 }
 
+#[test]
+fn a_deny_by_the_network_denies() {
+    for (operator, key) in [
+        ("StringEquals", "aws:SourceVpce"),
+        ("ArnLike", "aws:SourceVpcArn"),
+        ("StringEquals", "aws:VpceAccount"),
+        ("StringEquals", "aws:VpceOrgID"),
+        ("ForAnyValue:StringLike", "aws:VpceOrgPaths"),
+    ] {
+        for caller in [ecs(), proxy()] {
+            assert!(
+                keeps_out(operator, key, "arn:aws:ec2:us-west-2:111122223333:vpc/a", &caller, &task_call()),
+                "{key}"
+            );
+        }
+    }
+}
+
 /// A user may call with the credentials of GetSessionToken, and a role's session may have come from an instance or an identity provider.
 #[test]
 fn a_deny_by_what_nobody_knows_of_the_callers_credentials_denies() {

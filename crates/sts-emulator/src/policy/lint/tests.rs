@@ -124,9 +124,12 @@ fn every_key_that_a_request_can_have_is_known_with_as_many_values() {
             }
         }
     }
-    for key in ["aws:Ec2InstanceSourceVPC", "lambda:SourceFunctionArn"] {
+    for key in ["aws:Ec2InstanceSourceVPC", "lambda:SourceFunctionArn", "aws:VpceAccount", "aws:VpceOrgID"] {
         assert_eq!(codes(&proxy(&format!(r#"{{"StringEquals":{{"{key}":"x"}}}}"#))), [""; 0], "{key}");
     }
+    let paths = |operator: &str| codes(&proxy(&format!(r#"{{"{operator}":{{"aws:VpceOrgPaths":"o-1/*"}}}}"#)));
+    assert_eq!(paths("ForAnyValue:StringLike"), [""; 0]);
+    assert_eq!(paths("StringLike"), ["no-set-operator"]);
 }
 
 #[test]
