@@ -10,7 +10,8 @@ use std::net::IpAddr;
 use super::Truth;
 use super::arn;
 use super::case;
-use super::context::{Context, EcsSource, Value};
+use super::context::{Context, Value};
+use super::ecs_source::{EcsSource, is_for_all_clusters};
 use super::glob::{self, Piece};
 use super::operator::{Base, Operator, Set};
 use super::scalar::{network, number, time};
@@ -185,14 +186,16 @@ impl Condition {
             Ok(pattern) => pattern,
             Err(why) => return (Truth::Unknown, Some(why)),
         };
-        match (self.fits_pattern(&pattern, &source.task), self.fits_pattern(&pattern, &source.any)) {
-            (Ok(true), Ok(true)) => return (Truth::Yes, None),
-            (Ok(_), Ok(_)) => {}
-            (Err(why), _) | (_, Err(why)) => return (Truth::Unknown, Some(why.to_owned())),
+        let fits = match self.fits_pattern(&pattern, &source.any) {
+            Ok(fits) => fits,
+            Err(why) => return (Truth::Unknown, Some(why.to_owned())),
+        };
+        if fits && is_for_all_clusters(&pattern) {
+            return (Truth::Yes, None);
         }
         let pattern =
             if self.operator.base == Base::StringEqualsIgnoreCase { case::lower_pieces(&pattern) } else { pattern };
-        if arn::matches_but_for_the_resource(&pattern, &source.task) {
+        if fits || arn::matches_but_for_the_resource(&pattern, &source.task) {
             return (Truth::Unknown, Some(NO_CLUSTER.to_owned()));
         }
         (Truth::No, None)

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use super::document::{ASSUME_ROLE, SET_SOURCE_IDENTITY, TAG_SESSION};
+use super::ecs_source::EcsSource;
 use super::keys::has_several_values;
 use crate::Tag;
 use crate::principal::{IamArn, Kind, is_name_character};
@@ -161,15 +162,6 @@ pub(super) enum Value {
     Unknown(&'static str),
     /// The `aws:SourceArn` of ECS: AWS does not say which one it is, only that it names all clusters.
     EcsSource(EcsSource),
-}
-
-/// Two ARNs that a pattern must both fit in order to be one for all clusters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct EcsSource {
-    /// The task's.
-    pub(super) task: String,
-    /// The one of a task whose cluster and id nobody can have written into a policy.
-    pub(super) any: String,
 }
 
 /// All keys of a request, without case, as IAM looks them up.

@@ -3,6 +3,7 @@
 use super::condition::Condition;
 use super::context::ECS_TASKS;
 use super::document::{ASSUME_ROLE, SET_SOURCE_IDENTITY, Statement, TAG_SESSION, TrustPolicy, USUAL_CHARACTERS};
+use super::ecs_source::is_for_all_clusters;
 use super::glob;
 use super::keys::has_several_values;
 use super::operator::{Base, Set};
@@ -284,9 +285,10 @@ fn source_arn_of_ecs(condition: &Condition, written: &str, findings: &mut Findin
         Base::Arn | Base::StringLike | Base::StringEquals | Base::StringEqualsIgnoreCase
     );
     for arn in condition.values.iter().filter(|_| compares_text) {
-        let parts: Vec<&str> = arn.splitn(6, ':').collect();
-        let is_wide = matches!(parts[..], [_, _, _, _, _, "*" | "task/*"]);
-        if parts.len() == 6 && !is_wide {
+        let text = without_variables(arn);
+        // Of what is shorter, only text with wildcards fits an ARN; a short ARN is another finding.
+        let is_compared = text.split(':').count() >= 6 || condition.operator.base == Base::StringLike;
+        if is_compared && !is_for_all_clusters(&glob::pieces(&text)) {
             findings.trap(
                 "source-arn-of-a-cluster",
                 format!(
@@ -330,8 +332,9 @@ fn values(policy: &TrustPolicy, condition: &Condition, findings: &mut Findings) 
     }
 }
 
+/// With a character that nobody writes in place of each variable.
 fn without_variables(value: &str) -> String {
-    variables::of(value).fold(value.to_owned(), |text, variable| text.replace(&format!("${{{variable}}}"), ""))
+    variables::of(value).fold(value.to_owned(), |text, variable| text.replace(&format!("${{{variable}}}"), "\u{1}"))
 }
 
 /// Each action is decided for itself, so conditions on one of them do not hold the other.

@@ -10,6 +10,7 @@ mod condition;
 mod context;
 mod decision;
 mod document;
+mod ecs_source;
 mod glob;
 mod json;
 mod keys;

@@ -246,6 +246,22 @@ fn ecs_supports_a_source_arn_for_all_clusters_only() {
         ("ArnNotLike", arn("task/dev/*"), UNKNOWN),
         ("StringEquals", arn("*"), UNKNOWN),
         ("ArnLikeIfExists", arn("task/prod/*"), UNKNOWN),
+        // What every task has, and the ARN that ECS documents may not.
+        ("ArnLike", arn("task/*/*"), UNKNOWN),
+        ("ArnLike", arn("task/?*"), UNKNOWN),
+        ("ArnLike", arn("*/*"), UNKNOWN),
+        ("StringLike", arn("task/*/*"), UNKNOWN),
+        ("ArnNotLike", arn("task/*/*"), UNKNOWN),
+        // Text reaches over colons.
+        ("StringLike", "*".to_owned(), YES),
+        ("StringLike", "arn:aws:ecs:us-west-2:1111*".to_owned(), YES),
+        ("StringLike", "arn:aws:ecs:*:task/*".to_owned(), YES),
+        ("StringLike", "arn:aws:ecs:*/*/*".to_owned(), UNKNOWN),
+        ("StringLike", "*prod*".to_owned(), UNKNOWN),
+        ("StringLike", "*dev*".to_owned(), UNKNOWN),
+        ("StringNotLike", "*dev*".to_owned(), UNKNOWN),
+        ("StringLike", "arn:aws:ecs:eu-west-1:*".to_owned(), NO),
+        ("StringLike", "arn:aws:ec2*".to_owned(), NO),
         // Of another account, region or service, and no ARN at all.
         ("ArnLike", "arn:aws:ecs:us-west-2:444455556666:*".to_owned(), NO),
         ("ArnLike", "arn:aws:ecs:eu-west-1:111122223333:*".to_owned(), NO),
