@@ -10,9 +10,12 @@ pub(super) fn matches(pattern: &[Piece], arn: &str) -> Option<bool> {
     Some(parts.len() == 6 && pattern.iter().zip(&parts).all(|(pattern, part)| glob::matches(pattern, part)))
 }
 
-/// The same for the first five parts only: partition, service, region and account.
+/// The same for the first five parts only: partition, service, region and account. A pattern of fewer parts is taken as text.
 pub(super) fn matches_but_for_the_resource(pattern: &[Piece], arn: &str) -> bool {
-    let Some(pattern) = split(pattern) else { return false };
+    let Some(pattern) = split(pattern) else {
+        let resource = arn.splitn(6, ':').nth(5).unwrap_or_default();
+        return glob::may_begin(pattern, arn.strip_suffix(resource).unwrap_or(arn));
+    };
     pattern.iter().take(5).zip(arn.splitn(6, ':')).all(|(pattern, part)| glob::matches(pattern, part))
 }
 
@@ -61,5 +64,10 @@ mod tests {
         let arn = "arn:aws:ecs:us-west-2:111122223333:task/prod/0123";
         assert!(matches_but_for_the_resource(&glob::pieces("arn:aws:ecs:us-west-2:111122223333:task/dev/*"), arn));
         assert!(!matches_but_for_the_resource(&glob::pieces("arn:aws:ecs:us-west-2:444455556666:*"), arn));
+        for (pattern, fits) in
+            [("*", true), ("*dev*", true), ("arn:aws:ecs*", true), ("arn:aws:ec2*", false), ("arn", false)]
+        {
+            assert_eq!(matches_but_for_the_resource(&glob::pieces(pattern), arn), fits, "{pattern}");
+        }
     }
 }

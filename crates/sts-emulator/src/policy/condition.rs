@@ -9,7 +9,9 @@ use std::net::IpAddr;
 
 use super::Truth;
 use super::arn;
-use super::context::{Context, EcsSource, Value};
+use super::case;
+use super::context::{Context, Value};
+use super::ecs_source::{EcsSource, is_for_all_clusters};
 use super::glob::{self, Piece};
 use super::operator::{Base, Operator, Set};
 use super::scalar::{network, number, time};
@@ -46,6 +48,11 @@ pub struct Checked {
 
 const NO_CLUSTER: &str = "ECS supports aws:SourceArn only for all clusters, as arn:aws:ecs:REGION:ACCOUNT:* or …:task/*: with a narrower one, \
                           tasks fail with `unable to assume the role`";
+
+const NO_SET_OPERATOR: &str =
+    "a key of several values needs ForAnyValue: or ForAllValues: before the operator: AWS does not say what is without";
+
+const CASE: &str = "AWS does not say which of these letters differ in case alone";
 
 const SHORT_ARN: &str = "a pattern of fewer than the six parts of an ARN: nobody says what it fits";
 
@@ -102,13 +109,7 @@ impl Condition {
                 let truth = if set == Set::ForAllValues { Truth::all(truths) } else { Truth::any(truths) };
                 (truth, of_each.into_iter().find_map(|(_, why)| why))
             }
-            (Some(Value::Many(_)), None) => {
-                let truth = if operator.negated { Truth::Unknown } else { Truth::No };
-                (
-                    truth,
-                    Some("a key of several values needs ForAnyValue: or ForAllValues: before the operator".to_owned()),
-                )
-            }
+            (Some(Value::Many(_)), None) => (Truth::Unknown, Some(NO_SET_OPERATOR.to_owned())),
         }
     }
 
@@ -145,8 +146,8 @@ impl Condition {
                     Err(why) => return (Truth::Unknown, Some(why)),
                 };
                 match self.fits_pattern(&pattern, actual) {
-                    None => return (Truth::Unknown, Some(SHORT_ARN.to_owned())),
-                    known => known,
+                    Ok(holds) => Some(holds),
+                    Err(why) => return (Truth::Unknown, Some(why.to_owned())),
                 }
             }
         };
@@ -162,11 +163,11 @@ impl Condition {
             .map_err(|unresolved| format!("the variable ${{{}}} has no value here", unresolved.0))
     }
 
-    fn fits_pattern(&self, pattern: &[Piece], actual: &str) -> Option<bool> {
+    fn fits_pattern(&self, pattern: &[Piece], actual: &str) -> Result<bool, &'static str> {
         match self.operator.base {
-            Base::Arn => arn::matches(pattern, actual),
-            Base::StringEqualsIgnoreCase => Some(glob::matches(&folded(pattern), &actual.to_lowercase())),
-            _ => Some(glob::matches(pattern, actual)),
+            Base::Arn => arn::matches(pattern, actual).ok_or(SHORT_ARN),
+            Base::StringEqualsIgnoreCase => case::same(&glob::plain(pattern), actual).ok_or(CASE),
+            _ => Ok(glob::matches(pattern, actual)),
         }
     }
 
@@ -185,25 +186,20 @@ impl Condition {
             Ok(pattern) => pattern,
             Err(why) => return (Truth::Unknown, Some(why)),
         };
-        match (self.fits_pattern(&pattern, &source.task), self.fits_pattern(&pattern, &source.any)) {
-            (Some(true), Some(true)) => return (Truth::Yes, None),
-            (Some(_), Some(_)) => {}
-            _ => return (Truth::Unknown, Some(SHORT_ARN.to_owned())),
+        let fits = match self.fits_pattern(&pattern, &source.any) {
+            Ok(fits) => fits,
+            Err(why) => return (Truth::Unknown, Some(why.to_owned())),
+        };
+        if fits && is_for_all_clusters(&pattern) {
+            return (Truth::Yes, None);
         }
-        let pattern = if self.operator.base == Base::StringEqualsIgnoreCase { folded(&pattern) } else { pattern };
-        if arn::matches_but_for_the_resource(&pattern, &source.task) {
+        let pattern =
+            if self.operator.base == Base::StringEqualsIgnoreCase { case::lower_pieces(&pattern) } else { pattern };
+        if fits || arn::matches_but_for_the_resource(&pattern, &source.task) {
             return (Truth::Unknown, Some(NO_CLUSTER.to_owned()));
         }
         (Truth::No, None)
     }
-}
-
-fn folded(pattern: &[Piece]) -> Vec<Piece> {
-    let fold = |piece: &Piece| match *piece {
-        Piece::Char(character) => character.to_lowercase().map(Piece::Char).collect(),
-        other => vec![other],
-    };
-    pattern.iter().flat_map(fold).collect()
 }
 
 impl fmt::Display for Checked {

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use super::document::{ASSUME_ROLE, SET_SOURCE_IDENTITY, TAG_SESSION};
+use super::ecs_source::EcsSource;
+use super::keys::has_several_values;
 use crate::Tag;
 use crate::principal::{IamArn, Kind, is_name_character};
 
@@ -37,7 +39,8 @@ pub struct AssumeRoleCall {
     pub region: Option<String>,
     /// When.
     pub at: SystemTime,
-    /// Further keys and their values, which come before everything that follows from the call.
+    /// Further keys and their values, which come before everything that follows from the call. A key of several values may be there
+    /// several times.
     pub more: Vec<(String, String)>,
 }
 
@@ -161,26 +164,40 @@ pub(super) enum Value {
     EcsSource(EcsSource),
 }
 
-/// Two ARNs that a pattern must both fit in order to be one for all clusters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct EcsSource {
-    /// The task's.
-    pub(super) task: String,
-    /// The one of a task whose cluster and id nobody can have written into a policy.
-    pub(super) any: String,
-}
-
 /// All keys of a request, without case, as IAM looks them up.
 #[derive(Debug, Default)]
 pub(super) struct Context {
     values: BTreeMap<String, Value>,
     is_ecs: bool,
-    /// Keys with this beginning that are not in `values` have values that nobody knows here.
+    /// Whether the tags of the principal that are not in `values` have values that nobody knows here.
     principal_tags_unknown: bool,
+    /// The same for the keys of the identity provider through which the caller's session may have begun.
+    provider_unknown: bool,
 }
 
 const NOT_KNOWN: &str = "its value is not known here";
 const UNKNOWN: &Value = &Value::Unknown(NOT_KNOWN);
+
+/// What temporary credentials may bring, whoever has them.
+const ANY_SESSION: [&str; 3] = ["aws:MultiFactorAuthPresent", "aws:MultiFactorAuthAge", "aws:SignInSessionArn"];
+
+/// What a role's session may bring beyond that, as it depends on where it began.
+const ROLE_SESSIONS: [&str; 14] = [
+    "aws:SourceIdentity",
+    "aws:FederatedProvider",
+    "aws:ChatbotSourceArn",
+    "aws:Ec2InstanceSourceVPC",
+    "aws:Ec2InstanceSourcePrivateIPv4",
+    "codebuild:BuildArn",
+    "codebuild:ProjectArn",
+    "ec2:SourceInstanceArn",
+    "ec2:RoleDelivery",
+    "glue:CredentialIssuingService",
+    "glue:RoleAssumedBy",
+    "identitystore:UserId",
+    "lambda:SourceFunctionArn",
+    "ssm:SourceInstanceArn",
+];
 
 impl Context {
     /// The context of a call.
@@ -192,7 +209,15 @@ impl Context {
             TrustCaller::EcsTasks { task_arn } => context.of_ecs(task_arn),
         }
         for (key, value) in &call.more {
-            context.set(key, Value::One(value.clone()));
+            let key = key.to_lowercase();
+            let value = match has_several_values(&key) {
+                Some(true) => {
+                    let of_key = call.more.iter().filter(|(other, _)| other.to_lowercase() == key);
+                    Value::Many(of_key.map(|(_, value)| value.clone()).collect())
+                }
+                _ => Value::One(value.clone()),
+            };
+            context.set(&key, value);
         }
         context
     }
@@ -212,7 +237,8 @@ impl Context {
     /// The value of a key; none where the request does not have the key.
     pub(super) fn get(&self, key: &str) -> Option<&Value> {
         let key = key.to_lowercase();
-        let unknown = self.principal_tags_unknown && key.starts_with("aws:principaltag/");
+        let unknown = self.principal_tags_unknown && key.starts_with("aws:principaltag/")
+            || self.provider_unknown && is_of_a_provider(&key);
         self.values.get(&key).or(unknown.then_some(UNKNOWN))
     }
 
@@ -278,8 +304,12 @@ impl Context {
             "aws:SourceIp",
             "aws:UserAgent",
             "aws:SourceVpc",
+            "aws:SourceVpcArn",
             "aws:SourceVpce",
             "aws:VpcSourceIp",
+            "aws:VpceAccount",
+            "aws:VpceOrgID",
+            "aws:VpceOrgPaths",
             "aws:PrincipalOrgID",
             "aws:PrincipalOrgPaths",
             "aws:ResourceOrgID",
@@ -311,26 +341,20 @@ impl Context {
         if caller.is_session() {
             self.one("aws:PrincipalType", "AssumedRole");
             self.one("aws:MultiFactorAuthPresent", "false");
-            match token_issued {
-                Some(issued) => self.one("aws:TokenIssueTime", &rfc3339((*issued).min(at))),
-                None => self.set("aws:TokenIssueTime", UNKNOWN.clone()),
-            }
         } else {
             self.one("aws:PrincipalType", "User");
             self.one("aws:username", principal_arn.rsplit('/').next().unwrap_or_default());
         }
-        // Where the session comes from is not known: AWS may have filled these in.
-        if caller.is_session() && tags.is_none() {
-            for key in [
-                "aws:SourceIdentity",
-                "aws:FederatedProvider",
-                "aws:MultiFactorAuthAge",
-                "aws:Ec2InstanceSourceVPC",
-                "aws:Ec2InstanceSourcePrivateIPv4",
-                "ec2:SourceInstanceArn",
-                "ec2:RoleDelivery",
-                "lambda:SourceFunctionArn",
-            ] {
+        match token_issued {
+            Some(issued) => self.one("aws:TokenIssueTime", &rfc3339((*issued).min(at))),
+            None if caller.is_session() || tags.is_none() => self.set("aws:TokenIssueTime", UNKNOWN.clone()),
+            None => {}
+        }
+        // Of whom nothing is known, the session may come from anywhere; also a user may call with one, of GetSessionToken.
+        if tags.is_none() {
+            self.provider_unknown = caller.is_session();
+            let of_a_role = if caller.is_session() { &ROLE_SESSIONS[..] } else { &[] };
+            for key in ANY_SESSION.iter().chain(of_a_role) {
                 self.set(key, UNKNOWN.clone());
             }
         }
@@ -357,118 +381,14 @@ impl Context {
     }
 }
 
+/// Whether a key, in lower case, is one of SAML or of an OpenID Connect provider, which begins with the provider's host.
+fn is_of_a_provider(key: &str) -> bool {
+    key.split_once(':').is_some_and(|(prefix, _)| prefix == "saml" || prefix.contains('.'))
+}
+
 fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::tests::{ecs, proxy, tag, task_call};
-    use super::*;
-
-    fn absent(context: &Context, keys: &[&str]) -> bool {
-        keys.iter().all(|key| context.get(key).is_none())
-    }
-
-    #[test]
-    fn ecs_and_a_proxy_have_different_keys() {
-        let call = task_call();
-        let (of_ecs, of_proxy) =
-            (Context::new(&AssumeRoleCall { tags: Vec::new(), ..call.clone() }, &ecs()), Context::new(&call, &proxy()));
-        let one = |value: &str| Some(Value::One(value.to_owned()));
-        for (key, with_ecs, with_proxy) in [
-            ("aws:SourceAccount", one("111122223333"), None),
-            ("aws:PrincipalIsAWSService", one("true"), one("false")),
-            ("aws:PrincipalServiceName", one("ecs-tasks.amazonaws.com"), None),
-            ("aws:PrincipalArn", None, one("arn:aws:iam::111122223333:role/taskcreds-proxy")),
-            ("aws:PrincipalAccount", None, one("111122223333")),
-            ("aws:PrincipalType", None, one("AssumedRole")),
-            ("aws:RequestTag/ECS-CLUSTER-NAME", None, one("prod")),
-            ("sts:RoleSessionName", one("0123456789abcdef"), one("0123456789abcdef")),
-            ("aws:username", None, None),
-            ("aws:MultiFactorAuthPresent", None, one("false")),
-            ("aws:ResourceTag/stage", one("live"), one("live")),
-            ("aws:ResourceAccount", one("111122223333"), one("111122223333")),
-            ("aws:SecureTransport", one("true"), one("true")),
-            ("aws:CurrentTime", one("2026-11-25T04:30:00Z"), one("2026-11-25T04:30:00Z")),
-            ("aws:EpochTime", one("1795581000"), one("1795581000")),
-            ("aws:RequestedRegion", one("us-west-2"), one("us-west-2")),
-            ("sts:DurationSeconds", None, None),
-        ] {
-            assert_eq!(of_ecs.get(key).cloned(), with_ecs, "{key} as ECS");
-            assert_eq!(of_proxy.get(key).cloned(), with_proxy, "{key} as a proxy");
-        }
-        assert!(matches!(of_ecs.get("AWS:sourcearn"), Some(Value::EcsSource(_))));
-        assert!(absent(&of_ecs, &["aws:TagKeys", "aws:PrincipalTag/team", "aws:userid", "aws:TokenIssueTime"]));
-        assert!(absent(&of_proxy, &["aws:SourceArn", "sts:ExternalId", "sts:TransitiveTagKeys"]));
-        for key in ["aws:SourceIdentity", "ec2:SourceInstanceARN", "aws:Ec2InstanceSourceVPC", "ec2:RoleDelivery"] {
-            assert_eq!(of_proxy.get(key), Some(UNKNOWN), "{key}: nobody has said where the proxy's session comes from");
-        }
-        assert_eq!(of_proxy.get("aws:SourceIp"), Some(UNKNOWN));
-        assert_eq!(of_proxy.get("aws:PrincipalTag/team"), Some(UNKNOWN), "nobody has said which tags the proxy has");
-    }
-
-    #[test]
-    fn a_caller_is_told_from_its_arn() {
-        let session = "arn:aws:sts::111122223333:assumed-role/proxy/host-1";
-        for (arn, calls_as, principal, known) in [
-            (
-                "arn:aws:iam::111122223333:user/a/me",
-                "arn:aws:iam::111122223333:user/a/me",
-                "arn:aws:iam::111122223333:user/a/me",
-                false,
-            ),
-            (
-                "arn:aws-cn:iam::111122223333:role/a/proxy",
-                "arn:aws-cn:sts::111122223333:assumed-role/proxy/*",
-                "arn:aws-cn:iam::111122223333:role/a/proxy",
-                false,
-            ),
-            (session, session, "arn:aws:iam::111122223333:role/proxy", true),
-        ] {
-            let caller = IamCaller::of(arn).unwrap();
-            assert_eq!((&*caller.arn, &*caller.principal_arn, caller.session_is_known), (calls_as, principal, known));
-            assert_eq!(
-                (&*caller.account, caller.is_session()),
-                ("111122223333", arn != principal || arn.contains(":role/"))
-            );
-        }
-        for arn in [
-            "",
-            "proxy",
-            "arn:aws:iam::111122223333:root",
-            "arn:aws:sts::111122223333:assumed-role/proxy",
-            "arn:aws:sts::1:assumed-role/proxy/x1",
-            "arn:aws:sts::111122223333:assumed-role/proxy/*",
-        ] {
-            assert_eq!(IamCaller::of(arn), None, "{arn}");
-        }
-    }
-
-    #[test]
-    fn actions_follow_from_what_is_passed_and_inherited() {
-        let plain = AssumeRoleCall { tags: Vec::new(), ..task_call() };
-        let with = |call: &AssumeRoleCall, caller: &TrustCaller| call.actions(caller);
-        assert_eq!(with(&plain, &proxy()), ["sts:AssumeRole"]);
-        assert_eq!(with(&task_call(), &proxy()), ["sts:AssumeRole", "sts:TagSession"]);
-        let inherits = AssumeRoleCall { inherited_tags: vec![tag("team", "a")], ..plain.clone() };
-        assert_eq!(with(&inherits, &proxy()), ["sts:AssumeRole", "sts:TagSession"]);
-        let identity = AssumeRoleCall { source_identity: Some("task".to_owned()), ..plain.clone() };
-        assert_eq!(with(&identity, &proxy()), ["sts:AssumeRole", "sts:SetSourceIdentity"]);
-        let TrustCaller::Iam(mut caller) = proxy() else { panic!("a proxy is an IAM principal") };
-        caller.source_identity = Some("alice".to_owned());
-        assert_eq!(with(&plain, &TrustCaller::Iam(caller)), ["sts:AssumeRole", "sts:SetSourceIdentity"]);
-    }
-
-    #[test]
-    fn tags_of_a_chain_come_before_those_of_the_role_and_given_keys_before_all() {
-        let call = AssumeRoleCall {
-            inherited_tags: vec![tag("Stage", "test")],
-            more: vec![("aws:SourceIp".to_owned(), "203.0.113.1".to_owned())],
-            ..task_call()
-        };
-        let context = Context::new(&call, &proxy());
-        assert_eq!(context.get("aws:ResourceTag/stage"), Some(&Value::One("test".to_owned())));
-        assert_eq!(context.get("aws:SourceIp"), Some(&Value::One("203.0.113.1".to_owned())));
-    }
-}
+mod tests;

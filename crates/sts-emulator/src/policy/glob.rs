@@ -25,6 +25,15 @@ pub(super) fn piece(character: char) -> Piece {
     }
 }
 
+/// The text of a pattern that has no wildcards.
+pub(super) fn plain(pattern: &[Piece]) -> String {
+    let character = |piece: &Piece| match piece {
+        Piece::Char(character) => Some(*character),
+        Piece::Many | Piece::One => None,
+    };
+    pattern.iter().filter_map(character).collect()
+}
+
 /// Whether the whole text fits the whole pattern.
 pub(super) fn matches(pattern: &[Piece], text: &str) -> bool {
     let text: Vec<char> = text.chars().collect();
@@ -48,6 +57,11 @@ pub(super) fn matches(pattern: &[Piece], text: &str) -> bool {
         }
     }
     pattern.get(at..).unwrap_or_default().iter().all(|piece| *piece == Piece::Many)
+}
+
+/// Whether a text that begins like this can fit the whole pattern.
+pub(super) fn may_begin(pattern: &[Piece], beginning: &str) -> bool {
+    (0..=pattern.len()).any(|eaten| pattern.get(..eaten).is_some_and(|eaten| matches(eaten, beginning)))
 }
 
 #[cfg(test)]
@@ -75,10 +89,22 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn what_may_begin_goes_on_to_fit(pattern in "[ab*?]{0,5}", beginning in "[ab]{0,4}") {
+            let pattern = pieces(&pattern);
+            let rests = (0..=5).flat_map(|length| (0..1_u32 << length).map(move |bits| (length, bits)));
+            let text = |(length, bits): (u32, u32)| (0..length).map(move |at| if bits >> at & 1 == 0 { 'a' } else { 'b' });
+            let fits = rests.map(text).any(|rest| matches(&pattern, &(beginning.clone() + &rest.collect::<String>())));
+            prop_assert_eq!(may_begin(&pattern, &beginning), fits);
+        }
+    }
+
     #[test]
     fn many_stars_take_no_time() {
         let pattern = pieces(&"a*".repeat(200));
         assert!(!matches(&pattern, &format!("{}b", "a".repeat(199))));
         assert!(matches(&pattern, &"a".repeat(4000)));
+        assert!(!may_begin(&pieces(&"a*".repeat(2000)), "b"));
     }
 }

@@ -3,7 +3,9 @@
 use super::condition::Condition;
 use super::context::ECS_TASKS;
 use super::document::{ASSUME_ROLE, SET_SOURCE_IDENTITY, Statement, TAG_SESSION, TrustPolicy, USUAL_CHARACTERS};
+use super::ecs_source::is_for_all_clusters;
 use super::glob;
+use super::keys::has_several_values;
 use super::operator::{Base, Set};
 use super::principal::Principal;
 use super::variables;
@@ -40,62 +42,6 @@ impl Level {
         }
     }
 }
-
-/// Keys of AssumeRole (Service Authorization Reference, "Condition keys for AWS STS"; IAM User Guide, "AWS global condition context
-/// keys"), and whether they have several values. Those that end in `/` go on with a tag key.
-const KEYS: [(&str, bool); 51] = [
-    ("aws:calledvia", true),
-    ("aws:calledviafirst", false),
-    ("aws:calledvialast", false),
-    ("aws:currenttime", false),
-    ("aws:ec2instancesourceprivateipv4", false),
-    ("aws:ec2instancesourcevpc", false),
-    ("aws:epochtime", false),
-    ("aws:federatedprovider", false),
-    ("aws:multifactorauthage", false),
-    ("aws:multifactorauthpresent", false),
-    ("aws:principalaccount", false),
-    ("aws:principalarn", false),
-    ("aws:principalisawsservice", false),
-    ("aws:principalorgid", false),
-    ("aws:principalorgpaths", true),
-    ("aws:principalservicename", false),
-    ("aws:principalservicenameslist", true),
-    ("aws:principaltag/", false),
-    ("aws:principaltype", false),
-    ("aws:referer", false),
-    ("aws:requestedregion", false),
-    ("aws:requesttag/", false),
-    ("aws:resourceaccount", false),
-    ("aws:resourceorgid", false),
-    ("aws:resourceorgpaths", true),
-    ("aws:resourcetag/", false),
-    ("aws:securetransport", false),
-    ("aws:sourceaccount", false),
-    ("aws:sourcearn", false),
-    ("aws:sourceidentity", false),
-    ("aws:sourceip", false),
-    ("aws:sourceorgid", false),
-    ("aws:sourceorgpaths", true),
-    ("aws:sourcevpc", false),
-    ("aws:sourcevpce", false),
-    ("aws:tagkeys", true),
-    ("aws:tokenissuetime", false),
-    ("aws:useragent", false),
-    ("aws:userid", false),
-    ("aws:username", false),
-    ("aws:viaawsservice", false),
-    ("aws:vpcsourceip", false),
-    ("ec2:roledelivery", false),
-    ("ec2:sourceinstancearn", false),
-    ("iam:resourcetag/", false),
-    ("lambda:sourcefunctionarn", false),
-    ("sts:durationseconds", false),
-    ("sts:externalid", false),
-    ("sts:rolesessionname", false),
-    ("sts:sourceidentity", false),
-    ("sts:transitivetagkeys", true),
-];
 
 /// Services whose documentation has `aws:SourceAccount` and `aws:SourceArn` in the trust policy of their roles.
 const SERVICES_WITH_A_SOURCE: [&str; 2] = [ECS_TASKS, "ssm.amazonaws.com"];
@@ -249,16 +195,6 @@ fn missing_tag_session(policy: &TrustPolicy, statement: &Statement, findings: &m
     }
 }
 
-/// Whether a key, in lower case, has several values; none where AssumeRole does not have it.
-fn has_several_values(key: &str) -> Option<bool> {
-    // A key that ends in `/` goes on with the key of a tag.
-    let is_known = |known: &str| match known.strip_suffix('/') {
-        Some(_) => key.len() > known.len() && key.starts_with(known),
-        None => key == known,
-    };
-    KEYS.iter().find(|(known, _)| is_known(known)).map(|(_, several)| *several)
-}
-
 fn keys(statement: &Statement, condition: &Condition, findings: &mut Findings) {
     let key = condition.key.to_lowercase();
     let written = format!("{} {}", condition.name, condition.key);
@@ -268,12 +204,16 @@ fn keys(statement: &Statement, condition: &Condition, findings: &mut Findings) {
             .trap("unknown-key", format!("{written}: AssumeRole has no such key; IAM takes it and never finds it")),
         None => findings.note(
             "foreign-key",
-            format!("{written}: a key of another service or of an identity provider, which AssumeRole does not have"),
+            format!(
+                "{written}: a key of another service, which AssumeRole does not have, or of an identity provider, which only sessions \
+                 that began there bring"
+            ),
         ),
         Some(true) if condition.operator.set.is_none() && condition.operator.base != Base::Null => findings.trap(
             "no-set-operator",
             format!(
-                "{written}: the key has several values, so it needs ForAnyValue: or ForAllValues: before the operator"
+                "{written}: the key has several values, so it needs ForAnyValue: or ForAllValues: before the operator; without, it grants \
+                 nothing here, and a Deny by it denies"
             ),
         ),
         Some(false) if condition.operator.set.is_some() => {
@@ -345,9 +285,10 @@ fn source_arn_of_ecs(condition: &Condition, written: &str, findings: &mut Findin
         Base::Arn | Base::StringLike | Base::StringEquals | Base::StringEqualsIgnoreCase
     );
     for arn in condition.values.iter().filter(|_| compares_text) {
-        let parts: Vec<&str> = arn.splitn(6, ':').collect();
-        let is_wide = matches!(parts[..], [_, _, _, _, _, "*" | "task/*"]);
-        if parts.len() == 6 && !is_wide {
+        let text = without_variables(arn);
+        // Of what is shorter, only text with wildcards fits an ARN; a short ARN is another finding.
+        let is_compared = text.split(':').count() >= 6 || condition.operator.base == Base::StringLike;
+        if is_compared && !is_for_all_clusters(&glob::pieces(&text)) {
             findings.trap(
                 "source-arn-of-a-cluster",
                 format!(
@@ -391,8 +332,9 @@ fn values(policy: &TrustPolicy, condition: &Condition, findings: &mut Findings) 
     }
 }
 
+/// With a character that nobody writes in place of each variable.
 fn without_variables(value: &str) -> String {
-    variables::of(value).fold(value.to_owned(), |text, variable| text.replace(&format!("${{{variable}}}"), ""))
+    variables::of(value).fold(value.to_owned(), |text, variable| text.replace(&format!("${{{variable}}}"), "\u{1}"))
 }
 
 /// Each action is decided for itself, so conditions on one of them do not hold the other.

@@ -5,12 +5,15 @@
 //! policy element reference", "Policy evaluation logic", "Grammar of the IAM JSON policy language"; STS API Reference, `AssumeRole`.
 
 mod arn;
+mod case;
 mod condition;
 mod context;
 mod decision;
 mod document;
+mod ecs_source;
 mod glob;
 mod json;
+mod keys;
 mod lint;
 mod operator;
 mod principal;

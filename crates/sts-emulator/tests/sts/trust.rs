@@ -87,6 +87,29 @@ async fn tags_and_source_identity_need_their_own_actions() {
     assert!(message.contains("is not authorized to perform: sts:SetSourceIdentity on resource"), "{message}");
 }
 
+/// The emulator knows its callers: a user's key is a long-term one, and its own sessions began here.
+#[tokio::test]
+async fn what_a_callers_credentials_bring_is_known() {
+    let first = "arn:aws:iam::111122223333:role/first";
+    let all = r#"{"Effect":"Allow","Principal":"*","Action":"sts:*"}"#;
+    for (condition, user, session) in [
+        (r#"{"Bool":{"aws:MultiFactorAuthPresent":"false"}}"#, true, false),
+        (r#"{"DateLessThan":{"aws:TokenIssueTime":"2099-01-01T00:00:00Z"}}"#, true, false),
+        (r#"{"DateGreaterThan":{"aws:TokenIssueTime":"2099-01-01T00:00:00Z"}}"#, true, true),
+        (r#"{"Null":{"aws:TokenIssueTime":"true"}}"#, false, true),
+        (r#"{"NumericGreaterThan":{"aws:MultiFactorAuthAge":"60"}}"#, true, true),
+        (r#"{"ArnLike":{"ssm:SourceInstanceArn":"arn:aws:*:*:*:*"}}"#, true, true),
+    ] {
+        let deny = format!(r#"{all},{{"Effect":"Deny","Principal":"*","Action":"sts:*","Condition":{condition}}}"#);
+        let sts = Sts::start(Roles::Listed(vec![role(first, all), role(ROLE, &deny)])).await;
+        let me = sts.client(sts.caller(USER));
+        assert_eq!(assume(&me, &[], None).await.is_ok(), user, "{condition} of a user");
+        let began = me.assume_role().role_arn(first).role_session_name("first").send().await.unwrap();
+        let chained = sts.client(credentials(began.credentials()));
+        assert_eq!(assume(&chained, &[], None).await.is_ok(), session, "{condition} of a session");
+    }
+}
+
 #[tokio::test]
 async fn what_a_chain_inherits_must_be_allowed_again() {
     let first = "arn:aws:iam::111122223333:role/path/first";

@@ -38,6 +38,13 @@ fn every_operator_compares_what_it_is_named_after() {
         ("StringNotEquals", &["a", "b"], "c", YES),
         ("StringNotEquals", &["a", "b"], "b", NO),
         ("StringEqualsIgnoreCase", &["Ä"], "ä", YES),
+        ("StringEqualsIgnoreCase", &["ΟΔΟΣ"], "ΟΔΟΣ", YES),
+        ("StringEqualsIgnoreCase", &["ΟΔΟΣ", "Σ"], "οδοσ", YES),
+        // Lower case has two letters for one of upper case.
+        ("StringEqualsIgnoreCase", &["ΟΔΟΣ"], "οδος", UNKNOWN),
+        ("StringNotEqualsIgnoreCase", &["STRASSE"], "straße", UNKNOWN),
+        ("StringEqualsIgnoreCase", &["STRASSE"], "strase", NO),
+        ("StringEqualsIgnoreCase", &["A*"], "ab", NO),
         ("StringNotEqualsIgnoreCase", &["A", "x"], "a", NO),
         ("StringLike", &["x", "a?c*"], "abcd", YES),
         ("StringLike", &["a?c*"], "ABCD", NO),
@@ -127,11 +134,34 @@ fn several_values_need_a_set_operator() {
         ("ForAllValues:StringNotEquals", &["a", "b"], &["c", "b"], NO),
         ("ForAnyValue:StringNotEquals", &["a", "b"], &["a", "c"], YES),
         ("ForAnyValue:StringNotEquals", &["a", "b"], &["a", "b"], NO),
-        ("StringEquals", &["a"], &["a"], NO),
+        // AWS only says that a set operator is required.
+        ("StringEquals", &["a"], &["a"], UNKNOWN),
+        ("StringEquals", &["b"], &["a"], UNKNOWN),
+        ("StringEqualsIfExists", &["a"], &["a"], UNKNOWN),
         ("StringNotEquals", &["b"], &["a"], UNKNOWN),
         ("Null", &["false"], &["a"], YES),
     ] {
         assert_eq!(many(operator, policy, Some(actual)), holds, "{operator} {policy:?} {actual:?}");
+    }
+}
+
+/// Also where the value is given by hand.
+#[test]
+fn a_key_of_several_values_has_several_however_it_is_known() {
+    let given = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let more = vec![given("aws:PrincipalOrgPaths", "o-1/r-1/"), given("AWS:principalorgpaths", "o-1/r-2/")];
+    let context = Context::new(&AssumeRoleCall { more, ..task_call() }, &proxy());
+    let check =
+        |name: &str, value: &str| condition(name, "aws:PrincipalOrgPaths", &[value]).check(&context, true).holds;
+    for (operator, value, holds) in [
+        ("ForAnyValue:StringEquals", "o-1/r-1/", YES),
+        ("ForAnyValue:StringEquals", "o-1/r-2/", YES),
+        ("ForAllValues:StringEquals", "o-1/r-2/", NO),
+        ("ForAllValues:StringLike", "o-1/*", YES),
+        ("StringLike", "o-1/*", UNKNOWN),
+        ("StringNotLike", "o-2/*", UNKNOWN),
+    ] {
+        assert_eq!(check(operator, value), holds, "{operator} {value}");
     }
 }
 
@@ -144,6 +174,16 @@ proptest! {
             prop_assert_eq!(one(negated, &policy, Some(&actual)), one(plain, &policy, Some(&actual)).not());
         }
         prop_assert_eq!(one("StringEqualsIfExists", &policy, Some(&actual)), one("StringEquals", &policy, Some(&actual)));
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_text_equals_itself_without_case_whatever_its_letters(text in "[aAßẞſıİΑΟΣσςKΐ]{0,6}") {
+        prop_assert_eq!(one("StringEqualsIgnoreCase", &[&text], Some(&text)), YES);
+        for other in [text.to_lowercase(), text.to_uppercase()] {
+            prop_assert_ne!(one("StringEqualsIgnoreCase", &[&text], Some(&other)), NO, "{}", other);
+        }
     }
 }
 
@@ -206,6 +246,22 @@ fn ecs_supports_a_source_arn_for_all_clusters_only() {
         ("ArnNotLike", arn("task/dev/*"), UNKNOWN),
         ("StringEquals", arn("*"), UNKNOWN),
         ("ArnLikeIfExists", arn("task/prod/*"), UNKNOWN),
+        // What every task has, and the ARN that ECS documents may not.
+        ("ArnLike", arn("task/*/*"), UNKNOWN),
+        ("ArnLike", arn("task/?*"), UNKNOWN),
+        ("ArnLike", arn("*/*"), UNKNOWN),
+        ("StringLike", arn("task/*/*"), UNKNOWN),
+        ("ArnNotLike", arn("task/*/*"), UNKNOWN),
+        // Text reaches over colons.
+        ("StringLike", "*".to_owned(), YES),
+        ("StringLike", "arn:aws:ecs:us-west-2:1111*".to_owned(), YES),
+        ("StringLike", "arn:aws:ecs:*:task/*".to_owned(), YES),
+        ("StringLike", "arn:aws:ecs:*/*/*".to_owned(), UNKNOWN),
+        ("StringLike", "*prod*".to_owned(), UNKNOWN),
+        ("StringLike", "*dev*".to_owned(), UNKNOWN),
+        ("StringNotLike", "*dev*".to_owned(), UNKNOWN),
+        ("StringLike", "arn:aws:ecs:eu-west-1:*".to_owned(), NO),
+        ("StringLike", "arn:aws:ec2*".to_owned(), NO),
         // Of another account, region or service, and no ARN at all.
         ("ArnLike", "arn:aws:ecs:us-west-2:444455556666:*".to_owned(), NO),
         ("ArnLike", "arn:aws:ecs:eu-west-1:111122223333:*".to_owned(), NO),

@@ -225,6 +225,73 @@ fn a_deny_of_somebody_that_the_caller_may_be_is_one_of_the_caller() {
     assert!(evaluate(&policy(&[not_infra]), &of(role), &task_call(), true).allows());
 }
 
+/// What stands in a Deny of everybody, beside an Allow of everybody, keeps the caller out.
+fn keeps_out(operator: &str, key: &str, value: &str, caller: &TrustCaller, call: &AssumeRoleCall) -> bool {
+    let deny = format!(
+        r#"{{"Effect":"Deny","Principal":"*","Action":"sts:*","Condition":{{"{operator}":{{"{key}":"{value}"}}}}}}"#
+    );
+    let decision = evaluate(&policy(&[&allow(r#""*""#), &deny]), caller, call, true);
+    decision.denial().is_some_and(|verdict| verdict.effect == Effect::ExplicitDeny)
+}
+
+#[test]
+fn a_deny_by_a_key_of_several_values_without_a_set_operator_denies() {
+    let call = AssumeRoleCall { tags: vec![tag("admin", "1")], ..task_call() };
+    for (operator, denied) in [
+        ("StringEquals", true),
+        ("StringNotEquals", true),
+        ("ForAnyValue:StringEquals", true),
+        ("ForAnyValue:StringNotEquals", false),
+    ] {
+        assert_eq!(keeps_out(operator, "aws:TagKeys", "admin", &proxy(), &call), denied, "{operator}");
+    }
+    let allow =
+        r#"{"Effect":"Allow","Principal":"*","Action":"sts:*","Condition":{"StringEquals":{"aws:TagKeys":"admin"}}}"#;
+    assert!(!evaluate(&policy(&[allow]), &proxy(), &call, true).allows());
+}
+
+#[test]
+fn a_deny_by_the_network_denies() {
+    for (operator, key) in [
+        ("StringEquals", "aws:SourceVpce"),
+        ("ArnLike", "aws:SourceVpcArn"),
+        ("StringEquals", "aws:VpceAccount"),
+        ("StringEquals", "aws:VpceOrgID"),
+        ("ForAnyValue:StringLike", "aws:VpceOrgPaths"),
+    ] {
+        for caller in [ecs(), proxy()] {
+            assert!(
+                keeps_out(operator, key, "arn:aws:ec2:us-west-2:111122223333:vpc/a", &caller, &task_call()),
+                "{key}"
+            );
+        }
+    }
+}
+
+/// A user may call with the credentials of GetSessionToken, and a role's session may have come from an instance or an identity provider.
+#[test]
+fn a_deny_by_what_nobody_knows_of_the_callers_credentials_denies() {
+    let of = |arn: &str| TrustCaller::Iam(IamCaller::of(arn).unwrap());
+    let (user, role) = ("arn:aws:iam::111122223333:user/alice", "arn:aws:iam::111122223333:role/taskcreds-proxy");
+    for (operator, key, value, as_user, as_role) in [
+        ("Bool", "aws:MultiFactorAuthPresent", "false", true, true),
+        ("Null", "aws:MultiFactorAuthPresent", "true", true, true),
+        ("BoolIfExists", "aws:MultiFactorAuthPresent", "false", true, true),
+        ("NumericGreaterThan", "aws:MultiFactorAuthAge", "3600", true, true),
+        ("DateLessThan", "aws:TokenIssueTime", "2099-01-01T00:00:00Z", true, true),
+        ("ArnLike", "aws:SignInSessionArn", "arn:aws:signin:*:*:*", true, true),
+        ("ArnLike", "ssm:SourceInstanceArn", "arn:aws:*:*:*:*", false, true),
+        ("StringLike", "token.actions.githubusercontent.com:sub", "repo:*", false, true),
+    ] {
+        assert_eq!(keeps_out(operator, key, value, &of(user), &task_call()), as_user, "{operator} {key} of a user");
+        assert_eq!(keeps_out(operator, key, value, &of(role), &task_call()), as_role, "{operator} {key} of a role");
+    }
+    let allow = r#"{"Effect":"Allow","Principal":"*","Action":"sts:*","Condition":{"Bool":{"aws:MultiFactorAuthPresent":"false"}}}"#;
+    for caller in [of(user), of(role)] {
+        assert!(!evaluate(&policy(&[allow]), &caller, &task_call(), true).allows());
+    }
+}
+
 #[test]
 fn a_pattern_that_is_no_whole_arn_lets_nobody_in_and_may_keep_out() {
     for (effect, operator, key, allows) in [

@@ -1,5 +1,7 @@
 //! A policy for each trap, and the same one mended.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::policy::context::{Context, Value};
 use crate::policy::tests as calls;
@@ -41,6 +43,7 @@ fn sound_policies_have_no_findings() {
         ecs(&account(r#""ArnLike":{"aws:SourceArn":"arn:aws:ecs:us-west-2:111122223333:*"}"#)),
         ecs(&account("")),
         ecs(r#"{"ArnLike":{"aws:SourceArn":["arn:aws:ecs:*:111122223333:task/*"]}}"#),
+        ecs(&account(r#""ArnLike":{"aws:SourceArn":"arn:aws:ecs:us-west-2:${aws:SourceAccount}:*"}"#)),
         proxy("{}"),
         proxy(
             r#"{"StringLike":{"aws:RequestTag/ecs-task-arn":"arn:aws:ecs:us-west-2:111122223333:task/prod/*"},"StringEquals":{"sts:ExternalId":"${aws:username}"}}"#,
@@ -64,6 +67,8 @@ fn every_trap_is_found() {
         (r#"{"Effect":"Allow","Principal":{"Service":"ssm.amazonaws.com"},"Action":"sts:AssumeRole"}"#.to_owned(), &["confused-deputy"]),
         (ecs(r#"{"ArnLike":{"aws:SourceArn":"arn:aws:ecs:us-west-2:111122223333:task/prod/*"}}"#), &["source-arn-of-a-cluster"]),
         (ecs(r#"{"ArnLike":{"aws:SourceArn":"arn:aws:ecs:us-west-2:111122223333:cluster/prod"}}"#), &["source-arn-of-a-cluster"]),
+        (ecs(&account(r#""ArnLike":{"aws:SourceArn":"arn:aws:ecs:us-west-2:111122223333:task/*/*"}"#)), &["source-arn-of-a-cluster"]),
+        (ecs(&account(r#""StringLike":{"aws:SourceArn":"*/prod/*"}"#)), &["source-arn-of-a-cluster"]),
         (ecs(&account(r#""ArnNotLike":{"aws:SourceArn":"arn:aws:ecs:us-west-2:111122223333:task/dev/*"}"#)), &["source-arn-of-a-cluster"]),
         (ecs(&account(r#""ArnLike":{"aws:SourceArn":"arn:aws:ecs:*"}"#)), &["short-arn"]),
         (ecs(&account(r#""StringLike":{"aws:RequestTag/ecs-cluster-name":"prod"}"#)), &["tags-of-ecs"]),
@@ -124,8 +129,31 @@ fn every_key_that_a_request_can_have_is_known_with_as_many_values() {
             }
         }
     }
-    for key in ["aws:Ec2InstanceSourceVPC", "lambda:SourceFunctionArn"] {
+    for key in ["aws:Ec2InstanceSourceVPC", "lambda:SourceFunctionArn", "aws:VpceAccount", "aws:VpceOrgID"] {
         assert_eq!(codes(&proxy(&format!(r#"{{"StringEquals":{{"{key}":"x"}}}}"#))), [""; 0], "{key}");
+    }
+    let paths = |operator: &str| codes(&proxy(&format!(r#"{{"{operator}":{{"aws:VpceOrgPaths":"o-1/*"}}}}"#)));
+    assert_eq!(paths("ForAnyValue:StringLike"), [""; 0]);
+    assert_eq!(paths("StringLike"), ["no-set-operator"]);
+}
+
+proptest! {
+    /// Whatever the pattern: what is called a trap does not let ECS in, and a whole ARN that is called none does.
+    #[test]
+    fn a_source_arn_lets_ecs_in_where_it_is_no_trap(
+        operator in prop::sample::select(vec!["ArnLike", "StringLike"]),
+        head in prop::sample::select(vec!["arn:aws:ecs:us-west-2:111122223333:", "arn:aws:ecs:*:${aws:SourceAccount}:", "arn:aws:ecs:", "arn:*:*:", ""]),
+        resource in prop::collection::vec(prop::sample::select(vec!["task", "/", "*", "?", "prod", "0123456789abcdef", ":"]), 0..5),
+    ) {
+        let statement = ecs(&account(&format!(r#""{operator}":{{"aws:SourceArn":"{head}{}"}}"#, resource.concat())));
+        let call = AssumeRoleCall { tags: Vec::new(), ..calls::task_call() };
+        let allows = evaluate(&policy(&statement), &calls::ecs(), &call, true).allows();
+        let traps = codes(&statement);
+        if head.ends_with("3:") || head.ends_with("}:") {
+            prop_assert_eq!(traps.contains(&"source-arn-of-a-cluster"), !allows, "{}", statement);
+        } else if allows {
+            prop_assert_eq!(traps, [""; 0], "{}", statement);
+        }
     }
 }
 
@@ -141,6 +169,21 @@ fn a_short_arn_does_what_its_finding_says() {
         assert!(!allows(&short) && !allows(&format!("{open},{denied}")), "{operator}");
         let found = lint(&policy(&short));
         assert!(found[0].message.ends_with("it grants nothing here, and a Deny by it denies"), "{found:?}");
+    }
+}
+
+#[test]
+fn a_key_of_several_values_without_a_set_operator_does_what_its_finding_says() {
+    let call = AssumeRoleCall { tags: vec![calls::tag("admin", "1")], ..calls::task_call() };
+    let allows = |statements: &str| evaluate(&policy(statements), &calls::proxy(), &call, true).allows();
+    let open = r#"{"Effect":"Allow","Principal":"*","Action":"sts:*"}"#;
+    for operator in ["StringEquals", "StringNotEquals"] {
+        let condition = format!(r#""Condition":{{"{operator}":{{"aws:TagKeys":"admin"}}}}"#);
+        let with = open.replace(r#""sts:*""#, &format!(r#""sts:*",{condition}"#));
+        assert!(!allows(&with) && !allows(&format!("{open},{}", with.replace("Allow", "Deny"))), "{operator}");
+        let found = lint(&policy(&with));
+        let found = found.iter().find(|finding| finding.code == "no-set-operator").unwrap();
+        assert!(found.message.ends_with("without, it grants nothing here, and a Deny by it denies"), "{found:?}");
     }
 }
 
