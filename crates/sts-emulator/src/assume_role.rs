@@ -100,7 +100,7 @@ fn check_trust(
     let Some((role, policy)) = role.and_then(|role| Some((role, role.trust_policy.as_ref()?))) else { return Ok(()) };
     let call = AssumeRoleCall {
         role_arn: role.arn.clone(),
-        role_tags: role.tags.clone(),
+        role_tags: Some(role.tags.clone()),
         session_name: request.session_name.clone(),
         tags: request.tags.clone(),
         transitive_tag_keys: request.transitive_keys.clone(),

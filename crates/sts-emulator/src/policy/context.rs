@@ -21,8 +21,8 @@ pub(crate) const ECS_TASKS: &str = "ecs-tasks.amazonaws.com";
 pub struct AssumeRoleCall {
     /// The role that is to be assumed: `arn:aws:iam::111122223333:role/path/name`.
     pub role_arn: String,
-    /// The tags of that role.
-    pub role_tags: Vec<Tag>,
+    /// The tags of that role; none where they are not known.
+    pub role_tags: Option<Vec<Tag>>,
     /// `RoleSessionName`.
     pub session_name: String,
     /// `Tags`.
@@ -171,12 +171,15 @@ pub(super) struct Context {
     is_ecs: bool,
     /// Whether the tags of the principal that are not in `values` have values that nobody knows here.
     principal_tags_unknown: bool,
+    /// The same for the tags of the role.
+    role_tags_unknown: bool,
     /// The same for the keys of the identity provider through which the caller's session may have begun.
     provider_unknown: bool,
 }
 
 const NOT_KNOWN: &str = "its value is not known here";
 const UNKNOWN: &Value = &Value::Unknown(NOT_KNOWN);
+const ROLE_UNKNOWN: &Value = &Value::Unknown("a policy alone does not tell its role's tags: give a role file");
 
 /// What temporary credentials may bring, whoever has them.
 const ANY_SESSION: [&str; 3] = ["aws:MultiFactorAuthPresent", "aws:MultiFactorAuthAge", "aws:SignInSessionArn"];
@@ -239,7 +242,9 @@ impl Context {
         let key = key.to_lowercase();
         let unknown = self.principal_tags_unknown && key.starts_with("aws:principaltag/")
             || self.provider_unknown && is_of_a_provider(&key);
-        self.values.get(&key).or(unknown.then_some(UNKNOWN))
+        let of_the_role = ["aws:resourcetag/", "iam:resourcetag/"].iter().any(|prefix| key.starts_with(prefix));
+        let role_unknown = self.role_tags_unknown && of_the_role;
+        self.values.get(&key).or(unknown.then_some(UNKNOWN)).or(role_unknown.then_some(ROLE_UNKNOWN))
     }
 
     /// Why a key that the policy asks for is not there, where that is a trap.
@@ -272,8 +277,10 @@ impl Context {
     }
 
     fn of_the_call(&mut self, call: &AssumeRoleCall) {
-        self.tags("aws:ResourceTag/", &call.role_tags);
-        self.tags("iam:ResourceTag/", &call.role_tags);
+        self.role_tags_unknown = call.role_tags.is_none();
+        let role_tags = call.role_tags.as_deref().unwrap_or_default();
+        self.tags("aws:ResourceTag/", role_tags);
+        self.tags("iam:ResourceTag/", role_tags);
         self.tags("aws:ResourceTag/", &call.inherited_tags);
         self.tags("aws:RequestTag/", &call.tags);
         if !call.tags.is_empty() {

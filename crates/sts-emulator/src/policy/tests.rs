@@ -17,7 +17,7 @@ pub(super) fn tag(key: &str, value: &str) -> Tag {
 pub(super) fn task_call() -> AssumeRoleCall {
     AssumeRoleCall {
         role_arn: "arn:aws:iam::111122223333:role/web".to_owned(),
-        role_tags: vec![tag("stage", "live")],
+        role_tags: Some(vec![tag("stage", "live")]),
         session_name: "0123456789abcdef".to_owned(),
         tags: vec![tag("ecs-cluster-name", "prod"), tag("ecs-task-arn", TASK)],
         transitive_tag_keys: Vec::new(),

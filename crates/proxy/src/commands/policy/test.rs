@@ -26,9 +26,9 @@ struct Answer {
 pub(super) fn run(flags: PolicyTest) -> Result<ExitCode, Failure> {
     let TrustFile { policy, role } = read(&flags.trust).map_err(|faults| refused(&faults))?;
     let (role_arn, role_tags) = match (&flags.role, role) {
-        (Some(role_arn), role) => (role_arn.to_string(), role.map(|role| role.tags).unwrap_or_default()),
-        (None, Some(role)) => (role.arn, role.tags),
-        (None, None) => (in_account_of(flags.task_arn.as_str(), "task-role"), Vec::new()),
+        (Some(role_arn), role) => (role_arn.to_string(), role.map(|role| role.tags)),
+        (None, Some(role)) => (role.arn, Some(role.tags)),
+        (None, None) => (in_account_of(flags.task_arn.as_str(), "task-role"), None),
     };
     let as_ecs = AssumeRoleCall {
         role_arn,

@@ -81,6 +81,18 @@ fn what_temporary_credentials_bring_is_known_of_a_known_caller_only() {
 }
 
 #[test]
+fn the_tags_of_a_role_are_unknown_where_there_is_its_policy_alone() {
+    let context = |call: &AssumeRoleCall| Context::new(call, &proxy());
+    let alone = AssumeRoleCall { role_tags: None, ..task_call() };
+    for key in ["aws:ResourceTag/stage", "iam:resourcetag/any"] {
+        assert_eq!(context(&alone).get(key), Some(ROLE_UNKNOWN), "{key}");
+    }
+    assert!(absent(&context(&task_call()), &["aws:ResourceTag/other", "iam:ResourceTag/other"]));
+    let told = AssumeRoleCall { more: vec![("aws:ResourceTag/stage".to_owned(), "test".to_owned())], ..alone };
+    assert_eq!(context(&told).get("aws:resourcetag/stage"), Some(&Value::One("test".to_owned())));
+}
+
+#[test]
 fn a_caller_is_told_from_its_arn() {
     let session = "arn:aws:sts::111122223333:assumed-role/proxy/host-1";
     for (arn, calls_as, principal, known) in [
