@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::provider::error::CredentialsError;
@@ -27,6 +27,10 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 const UNDATED: Duration = Duration::from_secs(60);
 /// Credentials that end within this are asked for anew; AWS's own sources renew theirs 5 minutes ahead or more.
 const AHEAD: Duration = Duration::from_secs(300);
+/// Where they cannot be had ahead of time, those that there are go on until so long before their end.
+const LAST: Duration = Duration::from_secs(30);
+/// And the source is asked again after this.
+const AGAIN: Duration = Duration::from_secs(5);
 
 type Resolve = dyn Fn() -> Pin<Box<dyn Future<Output = Result<Credentials, CredentialsError>> + Send>> + Send + Sync;
 
@@ -43,6 +47,10 @@ struct Generation {
     began: Instant,
     stamps: BTreeMap<PathBuf, Stamp>,
     credentials: OnceCell<Credentials>,
+    /// Those that are to be renewed; none where they are not to be used any more: STS has refused them, or a file has changed.
+    before: Option<Credentials>,
+    /// When the renewal last failed.
+    failed: Mutex<Option<Instant>>,
 }
 
 impl BaseCredentials {
@@ -82,10 +90,27 @@ impl BaseCredentials {
         let generation = {
             let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
             if !current.stands(&self.places) {
-                *current = Arc::new(Generation::begin(&self.places));
+                *current = Arc::new(Generation::after(&current, &self.places));
             }
             Arc::clone(&current)
         };
+        if let Some(before) = generation.still_good()
+            && generation.failed().is_some_and(|failed| failed.elapsed() < AGAIN)
+        {
+            return Ok(before.clone());
+        }
+        let error = match self.resolved(&generation).await {
+            Err(error) => error,
+            resolved => return resolved,
+        };
+        let Some(before) = generation.still_good() else { return Err(error) };
+        if generation.failed().replace(Instant::now()).is_none() {
+            tracing::warn!("the proxy's own credentials cannot be renewed and go on until they end: {error}");
+        }
+        Ok(before.clone())
+    }
+
+    async fn resolved(&self, generation: &Generation) -> Result<Credentials, AssumeRoleError> {
         let failed = |message: String| {
             let remedy = remedy(&message);
             AssumeRoleError::new(FailureKind::BaseCredentials, message, remedy)
@@ -107,7 +132,7 @@ impl BaseCredentials {
     /// STS has refused these: the next [`provide`](BaseCredentials::provide) resolves anew, unless somebody has done so already.
     pub(super) fn forget(&self, refused: &Credentials) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.credentials.get().is_some_and(|held| is_same(held, refused)) {
+        if current.credentials.get().or(current.before.as_ref()).is_some_and(|held| is_same(held, refused)) {
             *current = Arc::new(Generation::begin(&self.places));
         }
     }
@@ -142,7 +167,27 @@ impl std::fmt::Debug for BaseCredentials {
 
 impl Generation {
     fn begin(places: &[PathBuf]) -> Self {
-        Self { began: Instant::now(), stamps: stamps(places), credentials: OnceCell::new() }
+        let (credentials, failed) = (OnceCell::new(), Mutex::default());
+        Self { began: Instant::now(), stamps: stamps(places), credentials, before: None, failed }
+    }
+
+    /// A renewal. What was changed in a file, a login that was taken back among it, counts at once.
+    fn after(old: &Self, places: &[PathBuf]) -> Self {
+        let new = Self::begin(places);
+        let before = old.credentials.get().filter(|_| new.stamps == old.stamps).cloned();
+        Self { before, ..new }
+    }
+
+    fn still_good(&self) -> Option<&Credentials> {
+        let is_good = |it: &&Credentials| {
+            it.expiry().is_some_and(|end| end.duration_since(SystemTime::now()).is_ok_and(|left| left > LAST))
+        };
+        self.before.as_ref().filter(is_good)
+    }
+
+    // Set as a whole.
+    fn failed(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn stands(&self, places: &[PathBuf]) -> bool {
@@ -223,6 +268,53 @@ mod tests {
             }
             assert_eq!(resolutions.load(Ordering::SeqCst), resolved);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn credentials_that_cannot_be_renewed_go_on_until_they_end_and_the_source_is_spared() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config");
+        for (left, goes_on) in [(AHEAD, true), (LAST, false)] {
+            let resolutions = Arc::new(AtomicU32::new(0));
+            let count = Arc::clone(&resolutions);
+            let expiry = SystemTime::now() + left;
+            let base = BaseCredentials::new(vec![file.clone()], move || {
+                let is_first = count.fetch_add(1, Ordering::SeqCst) == 0;
+                let credentials = Credentials::new("AKIA1", "secret", None, Some(expiry), "test");
+                let gone = || CredentialsError::provider_error("the source has gone");
+                Box::pin(async move { is_first.then_some(credentials).ok_or_else(gone) })
+            });
+            base.provide().await.unwrap();
+            for _ in 0..3 {
+                assert_eq!(base.provide().await.is_ok(), goes_on, "{left:?}");
+            }
+            if goes_on {
+                assert_eq!(resolutions.load(Ordering::SeqCst), 2);
+                tokio::time::advance(AGAIN).await;
+                base.provide().await.unwrap();
+                assert_eq!(resolutions.load(Ordering::SeqCst), 3);
+                std::fs::write(&file, "another profile").unwrap();
+                assert!(base.provide().await.is_err(), "what was there before is not what the files say now");
+                std::fs::remove_file(&file).unwrap();
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_sts_has_refused_does_not_go_on() {
+        let resolutions = AtomicU32::new(0);
+        let expiry = SystemTime::now() + AHEAD;
+        let base = BaseCredentials::new(Vec::new(), move || {
+            let is_first = resolutions.fetch_add(1, Ordering::SeqCst) == 0;
+            let credentials = Credentials::new("AKIA1", "secret", None, Some(expiry), "test");
+            Box::pin(
+                async move { is_first.then_some(credentials).ok_or_else(|| CredentialsError::provider_error("gone")) },
+            )
+        });
+        let refused = base.provide().await.unwrap();
+        assert!(base.provide().await.is_ok(), "those before go on");
+        base.forget(&refused);
+        assert!(base.provide().await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

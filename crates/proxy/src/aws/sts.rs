@@ -80,6 +80,8 @@ pub struct Sts {
     credentials: BaseCredentials,
     /// Made at the first call: reading profiles and TLS roots would delay the first answer.
     client: OnceCell<Client>,
+    /// The proxy's own credentials that STS has refused last, and its words; none where it has taken them since.
+    refused: Mutex<Option<(Credentials, AssumeRoleError)>>,
     /// The roles for which STS has refused a longer session than an hour: at most as many as were ever registered.
     hour_at_most: Mutex<HashSet<RoleArn>>,
 }
@@ -98,15 +100,37 @@ impl Sts {
                 "embedded STS",
             )),
         };
-        Self { base, credentials, client: OnceCell::new(), hour_at_most: Mutex::default() }
+        let (refused, hour_at_most) = (Mutex::default(), Mutex::default());
+        Self { base, credentials, client: OnceCell::new(), refused, hour_at_most }
     }
 
-    /// Resolves the proxy's own credentials, as a call would; asks nothing of STS.
+    /// Resolves the proxy's own credentials, as a call would; asks nothing of STS, and remembers what it has said of these.
     ///
     /// # Errors
-    /// Why there are none.
+    /// Why there are none, or why STS has refused them.
     pub async fn check_base_credentials(&self) -> Result<(), AssumeRoleError> {
-        self.credentials.provide().await.map(drop)
+        let credentials = self.credentials.provide().await?;
+        match self.refused().as_ref().filter(|(refused, _)| is_same(refused, &credentials)) {
+            Some((_, error)) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes what a call has told of the credentials that it was made with. STS that cannot be reached tells nothing.
+    fn note(&self, credentials: &Credentials, outcome: &Result<Session, AssumeRoleError>) {
+        match outcome {
+            Ok(_) => *self.refused() = None,
+            Err(error) => match error.kind {
+                FailureKind::BaseCredentials => *self.refused() = Some((credentials.clone(), error.clone())),
+                FailureKind::Refused => *self.refused() = None,
+                FailureKind::Throttled | FailureKind::Unavailable => {}
+            },
+        }
+    }
+
+    // Set as a whole.
+    fn refused(&self) -> MutexGuard<'_, Option<(Credentials, AssumeRoleError)>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn client(&self) -> &Client {
@@ -144,7 +168,9 @@ impl Sts {
     /// One call; a second one when STS says that the proxy's own credentials have ended and there are other ones by now.
     async fn ask(&self, spec: &SessionSpec, duration: SessionDuration) -> Result<Session, AssumeRoleError> {
         let credentials = self.credentials.provide().await?;
-        let error = match self.call(spec, duration, credentials.clone()).await {
+        let outcome = self.call(spec, duration, credentials.clone()).await;
+        self.note(&credentials, &outcome);
+        let error = match outcome {
             Err(error) if ends_credentials(&error) => error,
             outcome => return outcome,
         };
@@ -153,7 +179,9 @@ impl Sts {
         if is_same(&renewed, &credentials) {
             return Err(error);
         }
-        self.call(spec, duration, renewed).await
+        let outcome = self.call(spec, duration, renewed.clone()).await;
+        self.note(&renewed, &outcome);
+        outcome
     }
 
     async fn call(

@@ -71,6 +71,25 @@ fn readiness_tells_missing_base_credentials_and_they_are_found_without_a_restart
     until("served", || get(proxy.address(), &task.path()).status == 200);
 }
 
+#[test]
+fn readiness_tells_that_sts_refuses_the_base_credentials_until_it_takes_them() {
+    let (sts, task) = (Sts::new(), Task::new("web"));
+    let start = rig::serve(Config::new(slice::from_ref(&task))).args("--operations-listen 127.0.0.1:0");
+    let shared = start.home().join(".aws").join("credentials");
+    write_profile(&shared, "AKIADELETEDDELETED00", "a-secret-of-a-deleted-key");
+    let proxy = start.env("AWS_ENDPOINT_URL_STS", &sts.endpoint).env("AWS_REGION", "us-west-2").spawn();
+    let operations = operations(&proxy);
+    assert_eq!(get(proxy.address(), &task.path()).status, 503);
+    until("not ready", || get(operations, "/readyz").status == 503);
+    let reason = get(operations, "/readyz").json()["reasons"][0].clone();
+    assert_eq!(reason["check"], "base_credentials");
+    assert!(reason["message"].as_str().unwrap().contains("InvalidClientTokenId"), "{reason}");
+
+    write_profile(&shared, &sts.key.access_key_id, &sts.key.secret_access_key);
+    until("ready", || get(operations, "/readyz").status == 200);
+    until("served", || get(proxy.address(), &task.path()).status == 200);
+}
+
 /// As the SSM agent does on ECS Anywhere: the shared file is rewritten, with no expiry in it.
 #[test]
 fn base_credentials_that_are_rewritten_in_the_shared_file_are_taken_at_the_next_call() {
