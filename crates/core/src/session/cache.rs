@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -40,6 +40,8 @@ pub struct SessionCache {
     chance: fn() -> f64,
     on_load: Box<OnLoad>,
     loads: TaskTracker,
+    /// One place among the readers that wait for the budget, for a load of the sweep.
+    place: Arc<Semaphore>,
     /// Wakes the sweep before its time.
     wake: Notify,
     /// The regions whose STS has failed.
@@ -121,7 +123,8 @@ impl SessionCache {
         // Without a capacity: a cell that makes room for another one is a session lost (invariant 3).
         let cells = moka::sync::Cache::builder().time_to_idle(freshness.idle_after + LONGEST_SESSION).build();
         let (loads, wake, trouble) = (TaskTracker::new(), Notify::new(), Mutex::default());
-        Arc::new(Self { cells, sts, clock, budget, freshness, chance, on_load, loads, wake, trouble })
+        let place = Arc::new(Semaphore::new(1));
+        Arc::new(Self { cells, sts, clock, budget, freshness, chance, on_load, loads, place, wake, trouble })
     }
 
     /// The session of a task: at once when it is there, else after its load, and never later than
@@ -143,7 +146,7 @@ impl SessionCache {
                 Answer::Session(session) => return Ok(session),
                 Answer::Refused(error) => return Err(SessionError::Refused(error)),
                 Answer::Load => {
-                    self.load(Arc::clone(&entry), None);
+                    self.load(Arc::clone(&entry), Turn::InLine(None));
                     continue;
                 }
                 Answer::Wait { retry_at, cause } => (retry_at, cause),
@@ -282,7 +285,8 @@ impl SessionCache {
         }
     }
 
-    /// One pass: starts the loads that are due, the longest due first, as many as the budget has room for now.
+    /// One pass: starts the loads that are due, the longest due first, as many as the budget has room for now. The
+    /// next one takes its turn among the readers, one at a time: readers without end must not keep the sweep from its work.
     pub fn sweep(self: &Arc<Self>) {
         let now = self.clock.now();
         let mut due = Vec::new();
@@ -305,11 +309,17 @@ impl SessionCache {
         }));
         due.sort_by_key(|(since, _)| *since);
         for (_, entry) in due {
-            let Some(room) = self.budget.try_start() else { return };
+            let turn = match self.budget.try_start() {
+                Some(room) => Turn::Now(room),
+                None => match Arc::clone(&self.place).try_acquire_owned() {
+                    Ok(place) => Turn::InLine(Some(place)),
+                    Err(_) => return,
+                },
+            };
             // A reader may have started it since.
             let starts = entry.cell().start_if_due(now, &self.freshness);
             if starts {
-                self.load(entry, Some(room));
+                self.load(entry, turn);
             }
         }
     }
@@ -340,14 +350,15 @@ impl SessionCache {
     }
 
     /// The only caller of STS. A load is a task of its own, so a client that hangs up cancels nothing; it ends with its lease.
-    fn load(self: &Arc<Self>, entry: Arc<Entry>, room: Option<OwnedSemaphorePermit>) {
+    fn load(self: &Arc<Self>, entry: Arc<Entry>, turn: Turn) {
         let cache = Arc::clone(self);
         self.loads.spawn(async move {
             let mut load = Load { cache: &cache, entry: &entry, outcome: None, asked_at: None };
             let ask = async {
-                let _room = match room {
-                    Some(room) => room,
-                    None => cache.budget.wait().await,
+                let _room = match turn {
+                    Turn::Now(room) => room,
+                    // Its place, where it has one, is free as soon as its turn comes, or its lease ends.
+                    Turn::InLine(_place) => cache.budget.wait().await,
                 };
                 load.asked_at = Some(Instant::now());
                 let call = cache.sts.assume_role(entry.task.spec());
@@ -418,6 +429,14 @@ impl Entry {
         // The cell's methods leave it whole at every point where they could panic.
         self.cell.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How a load comes by its room in the budget.
+enum Turn {
+    /// It has it.
+    Now(OwnedSemaphorePermit),
+    /// It waits for it, for a reader or in the sweep's place.
+    InLine(Option<OwnedSemaphorePermit>),
 }
 
 /// A load under way. It settles its cell when it is dropped, so that even a panic in it leaves no cell loading for ever.

@@ -10,10 +10,13 @@ use crate::session::NewSession;
 use crate::task::{CredentialsId, Registration, Source};
 use crate::test_util::{TestClock, TestSts, new_session, new_task, session_until};
 
+#[path = "cache_churn_tests.rs"]
+mod churn;
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 struct Rig {
-    registry: Registry,
+    registry: Arc<Registry>,
     clock: Arc<TestClock>,
     sts: Arc<TestSts>,
     cache: Arc<SessionCache>,
@@ -51,7 +54,7 @@ impl Rig {
             || 0.5,
             Box::new(|_, _, _| {}),
         );
-        Self { registry: Registry::new(10_000), clock, sts, cache }
+        Self { registry: Arc::new(Registry::new(10_000)), clock, sts, cache }
     }
 
     fn task(&self, name: &str) -> Arc<Task> {
@@ -108,7 +111,7 @@ async fn invariant_2_a_load_outlives_the_client_that_caused_it() {
 /// The configuration is taken over beside what was registered, even if it is more than `max_tasks` together.
 #[tokio::test(start_paused = true)]
 async fn invariant_3_no_session_makes_room_for_another() {
-    let rig = Rig { registry: Registry::new(2), ..Rig::new(hour) };
+    let rig = Rig { registry: Arc::new(Registry::new(2)), ..Rig::new(hour) };
     let admin = ["one", "two"].map(|name| Registration::of(new_task(name), Source::Admin { uid: 0 }));
     let mut tasks: Vec<_> = admin.into_iter().map(|new| rig.registry.register(new).unwrap()).collect();
     tasks.extend(rig.registry.reconcile(["three", "four"].map(new_task).into()).unwrap().added);

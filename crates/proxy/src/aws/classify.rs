@@ -11,14 +11,15 @@ use aws_sdk_sts::operation::RequestId;
 use aws_sdk_sts::operation::assume_role::AssumeRoleError as SdkAssumeRoleError;
 use taskcreds_core::{AssumeRoleError, FailureKind};
 
-/// Classes an error by its code first, its status second, its shape third.
+/// Classes an error by its code first, its status second, its shape third. STS never refuses without a code: a 4xx that has none is
+/// from something else, and what that says is not final.
 pub(super) fn classify(error: &SdkError<SdkAssumeRoleError, HttpResponse>) -> AssumeRoleError {
     let response = error.raw_response();
     let status = response.map(|response| response.status().as_u16());
     let code = error.code().filter(|code| is_plain(code)).map(str::to_owned);
     let (kind, remedy) = match (&code, status) {
         (Some(code), status) => by_code(code, status),
-        (None, Some(status)) => by_status(status),
+        (None, Some(status)) => without_code(status),
         (None, None) => (FailureKind::Unavailable, REACH),
     };
     let message = match error.message().filter(|message| !message.trim().is_empty()) {
@@ -49,6 +50,7 @@ const VALUE: &str = "correct this task's settings; the proxy's log has the value
 const OPT_IN: &str = "subscribe the account to the service or region";
 const THROTTLED: &str = "it goes on by itself; lower the number of STS calls in this account if it lasts";
 const WAIT: &str = "it goes on by itself";
+const ANSWERER: &str = "see what answers as STS: an HTTP proxy, a gateway or another endpoint";
 const ASK: &str = "the proxy's log has STS's own words";
 
 fn by_code(code: &str, status: Option<u16>) -> (FailureKind, &'static str) {
@@ -86,6 +88,13 @@ fn by_status(status: u16) -> (FailureKind, &'static str) {
         429 => (FailureKind::Throttled, THROTTLED),
         400..=499 if status != 408 => (FailureKind::Refused, ASK),
         _ => (FailureKind::Unavailable, WAIT),
+    }
+}
+
+fn without_code(status: u16) -> (FailureKind, &'static str) {
+    match by_status(status) {
+        (FailureKind::Refused, _) => (FailureKind::Unavailable, ANSWERER),
+        other => other,
     }
 }
 

@@ -1,4 +1,5 @@
-//! A proxy that takes its own credentials from itself would wait for itself for ever: that is told before it starts.
+//! A proxy that takes its own credentials from itself would wait for itself for ever, and one that takes itself for STS never has a
+//! session: that is told before it starts.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -8,10 +9,10 @@ use taskcreds_core::{IdDigest, Registry};
 use crate::http::{LINK_LOCAL, is_local};
 use crate::launch::{FULL, RELATIVE};
 
-/// Why the environment would have the proxy ask itself for its own credentials; `None` when it would not.
+/// Why the environment would have the proxy ask itself for its own credentials or as STS; `None` when it would not.
 ///
-/// It would when `_FULL_URI` names an address it listens on, when `_RELATIVE_URI` is set and it listens on 169.254.170.2:80, and
-/// when either holds one of its own credentials ids.
+/// It would when the endpoint of STS or `_FULL_URI` names an address it listens on, when `_RELATIVE_URI` is set and it listens on
+/// 169.254.170.2:80, and when either URI holds one of its own credentials ids.
 #[must_use]
 pub fn points_at_itself(
     environment: &HashMap<String, String>,
@@ -23,14 +24,27 @@ pub fn points_at_itself(
         let last = uri.rsplit(['/', '=']).next().unwrap_or_default();
         registry.knows(IdDigest::of(last))
     };
+    let here = |uri: &str| {
+        host_and_port(uri).is_some_and(|(hosts, port)| {
+            hosts.iter().any(|host| listening.iter().any(|address| answers(*address, *host, port)))
+        })
+    };
+    // As the SDK reads them: the first that is set counts, unless all are to be ignored.
+    let endpoints = [ENDPOINT_STS, ENDPOINT].into_iter().find_map(|name| Some((name, set(name)?)));
+    let ignored = set(IGNORE_ENDPOINTS).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    if let Some((name, uri)) = endpoints.filter(|_| !ignored)
+        && here(uri)
+    {
+        return Some(format!(
+            "{name} in the proxy's own environment points at the proxy itself, which is not STS. Remove the variable from the \
+             proxy's environment, or have it name STS"
+        ));
+    }
     let (name, itself) = if let Some(uri) = set(RELATIVE) {
         let here = listening.iter().any(|address| answers(*address, IpAddr::V4(LINK_LOCAL), 80));
         (RELATIVE, here || own_id(uri))
     } else if let Some(uri) = set(FULL) {
-        let here = host_and_port(uri).is_some_and(|(hosts, port)| {
-            hosts.iter().any(|host| listening.iter().any(|address| answers(*address, *host, port)))
-        });
-        (FULL, here || own_id(uri))
+        (FULL, here(uri) || own_id(uri))
     } else {
         return None;
     };
@@ -41,6 +55,10 @@ pub fn points_at_itself(
         )
     })
 }
+
+const ENDPOINT_STS: &str = "AWS_ENDPOINT_URL_STS";
+const ENDPOINT: &str = "AWS_ENDPOINT_URL";
+const IGNORE_ENDPOINTS: &str = "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS";
 
 fn answers(listening: SocketAddr, host: IpAddr, port: u16) -> bool {
     listening.port() == port && (listening.ip() == host || (listening.ip().is_unspecified() && is_local(host)))
@@ -92,5 +110,29 @@ mod tests {
         assert!(!told(FULL, "http://169.254.170.23/v1/credentials", &here));
         assert!(!told(FULL, "", &here));
         assert!(!told("OTHER", "http://127.0.0.1:51679/x", &here));
+    }
+
+    #[test]
+    fn an_endpoint_of_sts_that_is_the_proxy_itself_is_told_as_the_sdk_would_use_it() {
+        let registry = Registry::new(1);
+        let here = ["127.0.0.1:51679".parse().unwrap()];
+        let told = |variables: &[(&str, &str)]| {
+            let environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            points_at_itself(&environment, &here, &registry)
+        };
+        let (own, other) = ("http://localhost:51679", "https://sts.us-west-2.amazonaws.com");
+        for name in [ENDPOINT_STS, ENDPOINT] {
+            let reason = told(&[(name, own)]).unwrap();
+            assert!(reason.starts_with(&format!("{name} ")) && reason.contains("itself"), "{reason}");
+            assert_eq!(told(&[(name, other)]), None);
+            assert_eq!(told(&[(name, "")]), None);
+            assert_eq!(told(&[(name, own), (IGNORE_ENDPOINTS, "True")]), None);
+            assert!(told(&[(name, own), (IGNORE_ENDPOINTS, "false")]).is_some());
+            // The one does not hide the other.
+            assert!(told(&[(name, other), (FULL, "http://127.0.0.1:51679/x")]).is_some());
+        }
+        // That for STS alone goes first.
+        assert_eq!(told(&[(ENDPOINT_STS, other), (ENDPOINT, own)]), None);
+        assert!(told(&[(ENDPOINT_STS, own), (ENDPOINT, other)]).is_some());
     }
 }

@@ -47,6 +47,8 @@ fn an_environment_that_points_at_itself_is_refused_at_the_start() {
         (FULL, format!("http://localhost:{port}/v2/credentials/another")),
         (FULL, format!("http://127.0.0.1:1{}", task.path())),
         (RELATIVE, task.path()),
+        ("AWS_ENDPOINT_URL_STS", format!("http://127.0.0.1:{port}")),
+        ("AWS_ENDPOINT_URL", format!("http://localhost:{port}/")),
     ] {
         let ended = taskcreds("serve").arg("--config").arg(config.file()).env(name, &uri).run();
         assert_eq!((ended.code(), ended.stdout.as_str()), (64, ""), "{name}");

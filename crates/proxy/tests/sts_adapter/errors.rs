@@ -98,10 +98,11 @@ async fn how_long_sts_asks_to_be_left_alone_is_kept_in_seconds_or_milliseconds()
 async fn an_answer_that_is_not_from_sts_is_classed_by_its_status_and_asked_for_once_only() {
     const HTML: &str = "<html><head><title>Sorry</title><body>\r\n<h1>Bad gateway at arn:aws:iam::111122223333:role/x";
     for (status, kind) in [
-        (400, Refused),
-        (403, Refused),
-        (404, Refused),
-        (407, Refused),
+        (400, Unavailable),
+        (401, Unavailable),
+        (403, Unavailable),
+        (404, Unavailable),
+        (407, Unavailable),
         (408, Unavailable),
         (429, Throttled),
         (500, Unavailable),
@@ -109,12 +110,16 @@ async fn an_answer_that_is_not_from_sts_is_classed_by_its_status_and_asked_for_o
         (503, Unavailable),
         (504, Unavailable),
     ] {
-        for body in [HTML, "", "{\"message\":\"no\"}", "<ErrorResponse><Error></Error></ErrorResponse>"] {
+        let forged = refusal("Access Denied\r\nat the gateway", "No.");
+        let json = "{\"code\":\"AccessDenied\",\"message\":\"no\"}";
+        for body in [HTML, "", json, "<ErrorResponse><Error></Error></ErrorResponse>", &forged] {
             let error = error(reply(status, body)).await;
             assert_eq!((error.kind, error.code.as_deref()), (kind, None), "{status} {body:?} {error}");
             assert_eq!(error.request_id.as_deref(), Some(REQUEST_ID), "{status} {body:?} {error}");
             assert!(!error.message.is_empty() && !error.message.chars().any(char::is_control), "{error:?}");
             assert!(!error.message.contains("Bad gateway"), "{error}");
+            let is_refusal = (400..500).contains(&status) && ![408, 429].contains(&status);
+            assert_eq!(error.told().contains("see what answers as STS"), is_refusal, "{}", error.told());
             assert!(!error.told().contains("arn:") && !error.told().starts_with(';'), "{}", error.told());
         }
     }
