@@ -70,6 +70,8 @@ pub struct Config {
     pub tasks: Vec<NewTask>,
     /// Ids that the file does not give and that were made here.
     pub made_ids: Vec<MadeId>,
+    /// Whether the file says nothing, as one that was just cut to be written anew.
+    pub is_blank: bool,
     /// Paths that name a role: never the file's to turn on, only a flag's of `dev`.
     pub local_endpoints: Option<LocalEndpoints>,
     /// What works but deserves attention.
@@ -107,6 +109,7 @@ impl Default for Config {
             network: Network::default(),
             tasks: Vec::new(),
             made_ids: Vec::new(),
+            is_blank: false,
             local_endpoints: None,
             warnings: Vec::new(),
             testing: Testing::default(),
@@ -151,7 +154,8 @@ impl Config {
     pub fn parse(file: &str, text: &str, base: &Path) -> Result<Self, ConfigError> {
         let mut faults = Faults { file, text, found: Vec::new() };
         let faults = &mut faults;
-        let mut config = Self::default();
+        let says_nothing = |line: &str| line.trim_start().is_empty() || line.trim_start().starts_with('#');
+        let mut config = Self { is_blank: text.lines().all(says_nothing), ..Self::default() };
         if let Some(mut root) = section::parse(text, faults) {
             config.listen = root.parsed_strings("listen", faults, listen_address);
             config.link_local = root.boolean("link_local", faults).unwrap_or(false);
