@@ -132,18 +132,14 @@ impl Config {
     /// Reads a configuration file.
     ///
     /// # Errors
-    /// Every fault of the file at once. A file that others could have written is refused: they could name any role.
+    /// Every fault of the file at once. A file that everybody could have written is refused: they could name any role.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let shown = file.display().to_string();
-        let file::Trusted { text, is_public } = file::read(file).map_err(|fault| ConfigError::of(file, &fault))?;
-        let mut config = Self::parse(&shown, &text, file.parent().unwrap_or(Path::new(".")))?;
+        let read = file::read(file).map_err(|fault| ConfigError::of(file, &fault))?;
+        let mut config = Self::parse(&shown, &read.text, file.parent().unwrap_or(Path::new(".")))?;
         let holds_secrets =
             config.tasks.len() > config.made_ids.len() || config.tasks.iter().any(|task| !task.tokens.is_empty());
-        if is_public && holds_secrets {
-            config
-                .warnings
-                .push(format!("{shown} holds credentials ids or tokens and can be read by everybody: chmod 600 it"));
-        }
+        config.warnings.extend(read.warnings(&shown, holds_secrets.then_some("credentials ids or tokens")));
         Ok(config)
     }
 
