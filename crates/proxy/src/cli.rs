@@ -1,11 +1,12 @@
 //! The command line. Every setting of a proxy has an environment variable beside its flag; a flag comes before its variable, both
-//! before the file. What names the object of one call, as of `task` and `audit`, is a flag only.
+//! before the file. A variable that is empty is not set. What names the object of one call, as of `task` and `audit`, is a flag only.
 
 pub mod local;
 #[cfg(target_os = "linux")]
 mod network;
 mod policy;
 mod testing;
+mod variables;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ pub use self::policy::{
     PolicyTrust, TrustOf, Written,
 };
 pub use self::testing::{At, Entries, Fault, FaultAction, Journal, JournalAction, ShortSessions, Testing};
+pub use self::variables::is_empty_variable;
 #[cfg(target_os = "linux")]
 pub use network::{Choice, Network, NetworkAction, NetworkUp};
 
