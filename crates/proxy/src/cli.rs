@@ -100,8 +100,16 @@ pub struct Listen {
     pub listen: Vec<SocketAddr>,
     /// Add 169.254.170.2 to lo and listen on its port 80 too: for containers that share this network namespace (compose, Kubernetes).
     /// Needs CAP_NET_ADMIN, unless the address is there. Linux only.
-    #[arg(long, env = "TASKCREDS_LINK_LOCAL", value_parser = FalseyValueParser::new())]
-    pub link_local: bool,
+    #[arg(
+        long,
+        env = "TASKCREDS_LINK_LOCAL",
+        value_parser = FalseyValueParser::new(),
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_name = "true|false"
+    )]
+    pub link_local: Option<bool>,
 }
 
 /// `taskcreds serve`

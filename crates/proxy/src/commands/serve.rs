@@ -44,7 +44,7 @@ pub(super) async fn run(
     if !flags.listen.listen.is_empty() {
         config.listen = flags.listen.listen;
     }
-    config.link_local |= flags.listen.link_local;
+    config.link_local = flags.listen.link_local.unwrap_or(config.link_local);
     config.operations_listen = flags.operations_listen.or(config.operations_listen);
     if let Some(socket) = flags.admin_socket {
         let admin = config.admin.take().unwrap_or_else(|| Admin::at(PathBuf::new()));
