@@ -15,8 +15,8 @@ use super::{config_failure, say, say_listening};
 use crate::app::Proxy;
 use crate::aws::Base;
 use crate::cli;
-use crate::config::{Admin, Config, ConfigError, MadeId};
-use crate::failure::Failure;
+use crate::config::{Admin, Config, ConfigError, MadeId, named_twice};
+use crate::failure::{Exit, Failure};
 use crate::handover::{Handover, Inherited};
 use crate::http::credentials::Endpoint;
 use crate::http::operations::Registrations;
@@ -43,6 +43,9 @@ pub(super) async fn run(
     let fixed = Fixed::of(&config);
     if !flags.listen.listen.is_empty() {
         config.listen = flags.listen.listen;
+    }
+    if let Some(address) = named_twice(&config.listen) {
+        return Err(Failure::new(Exit::Usage, format!("--listen names {address} twice")));
     }
     config.link_local = flags.listen.link_local.unwrap_or(config.link_local);
     config.operations_listen = flags.operations_listen.or(config.operations_listen);

@@ -24,7 +24,7 @@ pub use admin::{Admin, Rule};
 pub use network::{Manage, Network, interface_name};
 pub use pattern::Pattern;
 pub use section::Fault;
-use section::Faults;
+use section::{Faults, Section};
 pub use state::{KeepSessions, State};
 use task::{Settings, Tasks};
 
@@ -153,7 +153,7 @@ impl Config {
         let says_nothing = |line: &str| line.trim_start().is_empty() || line.trim_start().starts_with('#');
         let mut config = Self { is_blank: text.lines().all(says_nothing), ..Self::default() };
         if let Some(mut root) = section::parse(text, faults) {
-            config.listen = root.parsed_strings("listen", faults, listen_address);
+            config.listen = listen_addresses(&mut root, faults);
             config.link_local = root.boolean("link_local", faults).unwrap_or(false);
             config.operations_listen = root
                 .string("operations_listen", faults)
@@ -261,6 +261,39 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
         return Err("would be reached by every neighbour: name the address of one interface".to_owned());
     }
     Ok(address)
+}
+
+/// The addresses of `listen`, each of them once.
+fn listen_addresses(root: &mut Section<'_>, faults: &mut Faults<'_>) -> Vec<SocketAddr> {
+    let mut all = Vec::new();
+    for text in root.strings("listen", faults).unwrap_or_default() {
+        let (span, path) = (text.span, text.path.clone());
+        match text.parse(faults, |text| listen_address(&text)) {
+            Some(address) if is_among(&all, address) => {
+                faults.add(span, path, format!("{address} is there already; name an address once"));
+            }
+            address => all.extend(address),
+        }
+    }
+    all
+}
+
+/// An address that is there a second time.
+#[must_use]
+pub fn named_twice(addresses: &[SocketAddr]) -> Option<SocketAddr> {
+    let mut rest = addresses;
+    while let [address, others @ ..] = rest {
+        if is_among(others, *address) {
+            return Some(*address);
+        }
+        rest = others;
+    }
+    None
+}
+
+/// Port 0 is another one each time.
+fn is_among(addresses: &[SocketAddr], address: SocketAddr) -> bool {
+    address.port() != 0 && addresses.contains(&address)
 }
 
 /// Parses an address of loopback.

@@ -133,6 +133,18 @@ fn a_taken_address_is_69_and_named() {
     assert!(ended.stderr.contains(&address) && ended.stderr.contains("--listen"), "{}", ended.stderr);
 }
 
+#[test]
+fn an_address_that_is_named_twice_is_told_as_that() {
+    let twice = "[\"127.0.0.1:51699\", \"127.0.0.1:51699\"]";
+    let config = Config::with(&format!("listen = {twice}\n"), &[Task::new("web")]);
+    let ended = taskcreds("check").arg("--config").arg(config.file()).run();
+    assert_eq!(ended.code(), 64);
+    assert!(ended.stderr.contains("listen[1]: 127.0.0.1:51699 is there already"), "{}", ended.stderr);
+    let ended = rig::serve(Config::new(&[])).args("--listen 127.0.0.1:51699 --listen 127.0.0.1:51699").run();
+    assert_eq!(ended.code(), 64);
+    assert!(ended.stderr.contains("--listen names 127.0.0.1:51699 twice"), "{}", ended.stderr);
+}
+
 /// As a compose file with `${X:-}` gives them.
 #[test]
 fn a_variable_that_is_empty_is_not_set() {
