@@ -1,11 +1,12 @@
 //! The command line. Every setting of a proxy has an environment variable beside its flag; a flag comes before its variable, both
-//! before the file. What names the object of one call, as of `task` and `audit`, is a flag only.
+//! before the file. A variable that is empty is not set. What names the object of one call, as of `task` and `audit`, is a flag only.
 
 pub mod local;
 #[cfg(target_os = "linux")]
 mod network;
 mod policy;
 mod testing;
+mod variables;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ pub use self::policy::{
     PolicyTrust, TrustOf, Written,
 };
 pub use self::testing::{At, Entries, Fault, FaultAction, Journal, JournalAction, ShortSessions, Testing};
+pub use self::variables::is_empty_variable;
 #[cfg(target_os = "linux")]
 pub use network::{Choice, Network, NetworkAction, NetworkUp};
 
@@ -98,8 +100,16 @@ pub struct Listen {
     pub listen: Vec<SocketAddr>,
     /// Add 169.254.170.2 to lo and listen on its port 80 too: for containers that share this network namespace (compose, Kubernetes).
     /// Needs CAP_NET_ADMIN, unless the address is there. Linux only.
-    #[arg(long, env = "TASKCREDS_LINK_LOCAL", value_parser = FalseyValueParser::new())]
-    pub link_local: bool,
+    #[arg(
+        long,
+        env = "TASKCREDS_LINK_LOCAL",
+        value_parser = FalseyValueParser::new(),
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_name = "true|false"
+    )]
+    pub link_local: Option<bool>,
 }
 
 /// `taskcreds serve`

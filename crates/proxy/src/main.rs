@@ -2,13 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use taskcreds::cli::Cli;
 use taskcreds::commands;
 use taskcreds::failure::{Exit, Failure};
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to standard output and are no failure; clap itself would exit with 2 for the rest.

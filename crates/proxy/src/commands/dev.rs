@@ -57,7 +57,7 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
             settings.warn_of_another_place();
         }
     }
-    config.link_local |= flags.listen.link_local;
+    config.link_local = flags.listen.link_local.unwrap_or(config.link_local);
     if let Some(address) = config.listen.iter().find(|address| !is_local(address.ip())) {
         let message = format!("dev listens on loopback and 169.254.170.2 only, not on {address}; use serve");
         return Err(Failure::new(Exit::Usage, message));

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::signals::Signals;
 use crate::app::Proxy;
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, is_empty_variable};
 use crate::failure::{Exit, Failure};
 use crate::handover::Inherited;
 use crate::hardening;
@@ -48,6 +48,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
     telemetry::start(level, of_loads, cli.log_format);
     // What is no Unicode is none of the variables that are looked at here; a child still inherits it.
     let environment: HashMap<String, String> = std::env::vars_os()
+        .filter(|(name, value)| !is_empty_variable(name, value))
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     hardening::apply(&environment)?;

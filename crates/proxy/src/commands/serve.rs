@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use super::{config_failure, say, say_listening};
 use crate::app::Proxy;
 use crate::aws::Base;
 use crate::cli;
-use crate::config::{Admin, Config, ConfigError, MadeId};
-use crate::failure::Failure;
+use crate::config::{Admin, Config, ConfigError, MadeId, named_twice};
+use crate::failure::{Exit, Failure};
 use crate::handover::{Handover, Inherited};
 use crate::http::credentials::Endpoint;
 use crate::http::operations::Registrations;
@@ -24,7 +24,8 @@ use crate::launch;
 use crate::stamp::Stamp;
 
 /// How often the file is looked at. Looking follows symbolic links, so a file that is replaced by renaming or by swapping a link, as
-/// editors and Kubernetes do, is seen like one that is written.
+/// editors and Kubernetes do, is seen like one that is written. It is read when two looks in a row find the same: one that is written in
+/// place is cut short for a moment, and what it lacks then would be revoked. Another inode is no sign of a whole file, as vim makes one too.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(
@@ -34,7 +35,7 @@ pub(super) async fn run(
 ) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
     // Before the file is read, so that no change is missed.
-    let seen = flags.config.as_deref().and_then(Stamp::of);
+    let seen = flags.config.as_deref().and_then(version);
     let mut config = match &flags.config {
         Some(file) => Config::load(file).map_err(|error| config_failure(&error))?,
         None => Config::default(),
@@ -43,7 +44,10 @@ pub(super) async fn run(
     if !flags.listen.listen.is_empty() {
         config.listen = flags.listen.listen;
     }
-    config.link_local |= flags.listen.link_local;
+    if let Some(address) = named_twice(&config.listen) {
+        return Err(Failure::new(Exit::Usage, format!("--listen names {address} twice")));
+    }
+    config.link_local = flags.listen.link_local.unwrap_or(config.link_local);
     config.operations_listen = flags.operations_listen.or(config.operations_listen);
     if let Some(socket) = flags.admin_socket {
         let admin = config.admin.take().unwrap_or_else(|| Admin::at(PathBuf::new()));
@@ -61,7 +65,7 @@ pub(super) async fn run(
         config.warnings.push("[[emulated_role]] is for the embedded STS of dev; serve asks a real one".to_owned());
     }
     super::warn_of_another_sts(environment);
-    let made_ids = std::mem::take(&mut config.made_ids);
+    let (made_ids, tasks) = (std::mem::take(&mut config.made_ids), config.tasks.len());
     // Before the addresses are bound, of which 169.254.170.2 may be one.
     #[cfg(target_os = "linux")]
     let network = super::network::manage(config.network.manage.as_ref(), environment)?;
@@ -88,8 +92,17 @@ pub(super) async fn run(
     let watching =
         network.map(|state| tokio::spawn(super::network::watch(state, last_answer.clone().cancelled_owned())));
     let registrations = proxy.registrations();
-    let mut file =
-        flags.config.map(|path| ConfigFile { path, seen, made_ids, fixed, addresses, endpoint, registrations });
+    let mut file = flags.config.map(|path| ConfigFile {
+        path,
+        read: seen,
+        looked: seen,
+        tasks,
+        made_ids,
+        fixed,
+        addresses,
+        endpoint,
+        registrations,
+    });
 
     let stop = CancellationToken::new();
     let running = proxy.run(stop.clone());
@@ -172,6 +185,7 @@ impl Fixed {
             network,
             tasks: _,
             made_ids: _,
+            is_blank: _,
             local_endpoints: _,
             warnings: _,
             testing,
@@ -200,10 +214,25 @@ impl Fixed {
     }
 }
 
+/// The version of a file; `None` where there is none, or what cannot be read twice, as a pipe.
+fn version(file: &Path) -> Option<Stamp> {
+    if is_once_only(file) { None } else { Stamp::of(file) }
+}
+
+/// Whether this is there and no regular file, symbolic links followed.
+fn is_once_only(file: &Path) -> bool {
+    std::fs::metadata(file).is_ok_and(|metadata| !metadata.is_file())
+}
+
 /// The configuration file while the proxy runs.
 struct ConfigFile {
     path: PathBuf,
-    seen: Option<Stamp>,
+    /// The version that was read last, good or not.
+    read: Option<Stamp>,
+    /// The version that the last look has found.
+    looked: Option<Stamp>,
+    /// How many roles of tasks the last good version has.
+    tasks: usize,
     made_ids: Vec<MadeId>,
     fixed: Fixed,
     addresses: Vec<SocketAddr>,
@@ -213,22 +242,32 @@ struct ConfigFile {
 
 impl ConfigFile {
     fn reload_if_changed(&mut self) {
-        let now = Stamp::of(&self.path);
-        match (now, self.seen) {
+        let now = version(&self.path);
+        let before = std::mem::replace(&mut self.looked, now);
+        if now.is_none() {
             // It may be gone for a moment only, while an editor replaces it.
-            (None, Some(_)) => {
+            if self.read.take().is_some() {
                 tracing::warn!("{} is gone; what it said last stays in force", self.path.display());
-                self.seen = None;
             }
-            (now, seen) if now != seen => self.reload(),
-            _ => {}
+        } else if now != self.read && now == before {
+            self.reload();
         }
     }
 
     /// Takes the file's tasks over, or keeps the last good ones and says everything that is wrong.
     fn reload(&mut self) {
-        self.seen = Stamp::of(&self.path);
-        let outcome = self.try_reload();
+        let path = self.path.display();
+        if is_once_only(&self.path) {
+            tracing::warn!("{path} is no regular file and is read once, at the start; what it said stays in force");
+            return;
+        }
+        self.read = version(&self.path);
+        let loaded = Config::load(&self.path);
+        if version(&self.path) != self.read {
+            tracing::info!("{path} has changed while it was read; it is read again when it stays as it is");
+            return;
+        }
+        let outcome = loaded.and_then(|config| self.take_over(config));
         self.endpoint.metrics.reloaded(outcome.is_ok());
         if let Err(error) = outcome {
             for fault in &error.0 {
@@ -237,8 +276,12 @@ impl ConfigFile {
         }
     }
 
-    fn try_reload(&mut self) -> Result<(), ConfigError> {
-        let mut config = Config::load(&self.path)?;
+    fn take_over(&mut self, mut config: Config) -> Result<(), ConfigError> {
+        if config.is_blank && self.tasks > 0 {
+            let message =
+                "says nothing, which would end all of its tasks; to end them write task = [] or stop the proxy";
+            return Err(ConfigError::of(&self.path, &message));
+        }
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -252,9 +295,10 @@ impl ConfigFile {
             );
         }
         // The file's tasks are checked against each other already; those of the admin socket give way.
+        let tasks = config.tasks.len();
         let outcome =
             self.endpoint.registry.reconcile(config.tasks).map_err(|error| ConfigError::of(&self.path, &error))?;
-        self.made_ids = made_ids;
+        (self.made_ids, self.tasks) = (made_ids, tasks);
         for task in &outcome.displaced {
             tracing::warn!(
                 id = %task.id(), task_arn = %task.arn(),
@@ -272,6 +316,13 @@ impl ConfigFile {
             tracing::warn!(
                 tasks = outcome.new_tokens,
                 "tokens have changed; the one before stays valid beside the new one until the next change or a restart"
+            );
+        }
+        let lost = outcome.ended.saturating_sub(outcome.displaced.len());
+        if lost > 0 {
+            tracing::warn!(
+                "the sessions of {lost} role{} of tasks have ended: the configuration file has changed them, or has them no more",
+                if lost == 1 { "" } else { "s" }
             );
         }
         let (added, kept, ended) = (outcome.added.len(), outcome.kept, outcome.ended);

@@ -24,7 +24,7 @@ pub use admin::{Admin, Rule};
 pub use network::{Manage, Network, interface_name};
 pub use pattern::Pattern;
 pub use section::Fault;
-use section::Faults;
+use section::{Faults, Section};
 pub use state::{KeepSessions, State};
 use task::{Settings, Tasks};
 
@@ -70,6 +70,8 @@ pub struct Config {
     pub tasks: Vec<NewTask>,
     /// Ids that the file does not give and that were made here.
     pub made_ids: Vec<MadeId>,
+    /// Whether the file says nothing, as one that was just cut to be written anew.
+    pub is_blank: bool,
     /// Paths that name a role: never the file's to turn on, only a flag's of `dev`.
     pub local_endpoints: Option<LocalEndpoints>,
     /// What works but deserves attention.
@@ -107,6 +109,7 @@ impl Default for Config {
             network: Network::default(),
             tasks: Vec::new(),
             made_ids: Vec::new(),
+            is_blank: false,
             local_endpoints: None,
             warnings: Vec::new(),
             testing: Testing::default(),
@@ -129,18 +132,14 @@ impl Config {
     /// Reads a configuration file.
     ///
     /// # Errors
-    /// Every fault of the file at once. A file that others could have written is refused: they could name any role.
+    /// Every fault of the file at once. A file that everybody could have written is refused: they could name any role.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let shown = file.display().to_string();
-        let file::Trusted { text, is_public } = file::read(file).map_err(|fault| ConfigError::of(file, &fault))?;
-        let mut config = Self::parse(&shown, &text, file.parent().unwrap_or(Path::new(".")))?;
+        let read = file::read(file).map_err(|fault| ConfigError::of(file, &fault))?;
+        let mut config = Self::parse(&shown, &read.text, file.parent().unwrap_or(Path::new(".")))?;
         let holds_secrets =
             config.tasks.len() > config.made_ids.len() || config.tasks.iter().any(|task| !task.tokens.is_empty());
-        if is_public && holds_secrets {
-            config
-                .warnings
-                .push(format!("{shown} holds credentials ids or tokens and can be read by everybody: chmod 600 it"));
-        }
+        config.warnings.extend(read.warnings(&shown, holds_secrets.then_some("credentials ids or tokens")));
         Ok(config)
     }
 
@@ -151,9 +150,10 @@ impl Config {
     pub fn parse(file: &str, text: &str, base: &Path) -> Result<Self, ConfigError> {
         let mut faults = Faults { file, text, found: Vec::new() };
         let faults = &mut faults;
-        let mut config = Self::default();
+        let says_nothing = |line: &str| line.trim_start().is_empty() || line.trim_start().starts_with('#');
+        let mut config = Self { is_blank: text.lines().all(says_nothing), ..Self::default() };
         if let Some(mut root) = section::parse(text, faults) {
-            config.listen = root.parsed_strings("listen", faults, listen_address);
+            config.listen = listen_addresses(&mut root, faults);
             config.link_local = root.boolean("link_local", faults).unwrap_or(false);
             config.operations_listen = root
                 .string("operations_listen", faults)
@@ -261,6 +261,39 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
         return Err("would be reached by every neighbour: name the address of one interface".to_owned());
     }
     Ok(address)
+}
+
+/// The addresses of `listen`, each of them once.
+fn listen_addresses(root: &mut Section<'_>, faults: &mut Faults<'_>) -> Vec<SocketAddr> {
+    let mut all = Vec::new();
+    for text in root.strings("listen", faults).unwrap_or_default() {
+        let (span, path) = (text.span, text.path.clone());
+        match text.parse(faults, |text| listen_address(&text)) {
+            Some(address) if is_among(&all, address) => {
+                faults.add(span, path, format!("{address} is there already; name an address once"));
+            }
+            address => all.extend(address),
+        }
+    }
+    all
+}
+
+/// An address that is there a second time.
+#[must_use]
+pub fn named_twice(addresses: &[SocketAddr]) -> Option<SocketAddr> {
+    let mut rest = addresses;
+    while let [address, others @ ..] = rest {
+        if is_among(others, *address) {
+            return Some(*address);
+        }
+        rest = others;
+    }
+    None
+}
+
+/// Port 0 is another one each time.
+fn is_among(addresses: &[SocketAddr], address: SocketAddr) -> bool {
+    address.port() != 0 && addresses.contains(&address)
 }
 
 /// Parses an address of loopback.

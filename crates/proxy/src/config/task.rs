@@ -140,7 +140,7 @@ impl Tasks {
             service: parsed(&mut section, "service", faults, as_tag),
         };
         let session_name = parsed(&mut section, "session_name", faults, SessionName::new);
-        let tokens = tokens(&mut section, base, faults);
+        let tokens = tokens(&mut section, base, &mut self.warnings, faults);
         let settings = Settings::read(&mut section, faults).or(defaults);
         if settings.token_rule == Some(TokenRule::Always) && !has_token {
             section.fault(faults, "token_required is \"always\" and there is no token; set token or token_file");
@@ -253,7 +253,7 @@ fn contradictions(section: &Section<'_>, faults: &mut Faults<'_>) {
 }
 
 /// The present token, from the file or in place, and the previous one.
-fn tokens(section: &mut Section<'_>, base: &Path, faults: &mut Faults<'_>) -> Vec<Token> {
+fn tokens(section: &mut Section<'_>, base: &Path, warnings: &mut Vec<String>, faults: &mut Faults<'_>) -> Vec<Token> {
     let token = section.string("token", faults);
     let file = section.string("token_file", faults);
     let previous = section.string("previous_token", faults);
@@ -261,6 +261,7 @@ fn tokens(section: &mut Section<'_>, base: &Path, faults: &mut Faults<'_>) -> Ve
         file.parse(faults, |path| {
             let path = base.join(path);
             let file = file::read(&path).map_err(|fault| format!("{} {fault}", path.display()))?;
+            warnings.extend(file.warnings(&path.display().to_string(), Some("a token")));
             Token::new(file.text).map_err(|invalid| {
                 format!(
                     "{}: {invalid}; clients refuse a file with a line end (write it with printf %s)",

@@ -64,6 +64,11 @@ fn the_link_local_address_is_asked_for_by_true_alone() {
 }
 
 #[test]
+fn port_0_is_another_one_each_time() {
+    assert_eq!(parsed("listen = [\"127.0.0.1:0\", \"127.0.0.1:0\", \"[::1]:0\"]").listen.len(), 3);
+}
+
+#[test]
 fn no_fault_shows_a_secret() {
     let secret = "s3cret value";
     let text = task(&format!("credentials_id = \"{secret}\"\ntoken = \"{secret}\"\nprevious_token = \"{secret}\""));
@@ -95,6 +100,7 @@ fn what_contradicts_itself_is_a_fault() {
         ("listen = [127.0.0.1:1]".to_owned(), "in \"quotes\""),
         (task("sources = [\"10.0.0.1/8\"]"), "task[0].sources[0]: source has bits behind its prefix; 10.0.0.0/8"),
         (task("token_required = \"sometimes\""), "must be \"loopback\" or \"always\""),
+        ("listen = [\"[::1]:1\", \"[::1]:0\", \"[::1]:1\"]".to_owned(), "listen[2]: [::1]:1 is there already"),
         ("listen = \"127.0.0.1:1\"".to_owned(), "must be a list, not a string"),
         ("allowed_hosts = [\"0.0.0.0\"]".to_owned(), "never an allowed Host"),
         ("allowed_hosts = [\"a:80\"]".to_owned(), "without a port"),

@@ -134,6 +134,44 @@ fn a_taken_address_is_69_and_named() {
 }
 
 #[test]
+fn an_address_that_is_named_twice_is_told_as_that() {
+    let twice = "[\"127.0.0.1:51699\", \"127.0.0.1:51699\"]";
+    let config = Config::with(&format!("listen = {twice}\n"), &[Task::new("web")]);
+    let ended = taskcreds("check").arg("--config").arg(config.file()).run();
+    assert_eq!(ended.code(), 64);
+    assert!(ended.stderr.contains("listen[1]: 127.0.0.1:51699 is there already"), "{}", ended.stderr);
+    let ended = rig::serve(Config::new(&[])).args("--listen 127.0.0.1:51699 --listen 127.0.0.1:51699").run();
+    assert_eq!(ended.code(), 64);
+    assert!(ended.stderr.contains("--listen names 127.0.0.1:51699 twice"), "{}", ended.stderr);
+}
+
+/// As a compose file with `${X:-}` gives them.
+#[test]
+fn a_variable_that_is_empty_is_not_set() {
+    let names = "ACCOUNT ADDRESS ADMIN_SOCKET AUDIT_FILE AWS CONFIG CONTAINER CONTROL CONTROL_LISTEN EMULATE EMULATED_ROLES \
+                 FAULTS LINK_LOCAL LISTEN LOG_FORMAT LOG_LEVEL NETWORK_STATE OPERATIONS_LISTEN ROLE SESSION_SECONDS SESSION_TAGS STATE_DIR";
+    let empty: Vec<_> = names.split_ascii_whitespace().map(|name| (format!("TASKCREDS_{name}"), "")).collect();
+    let sts = Sts::new();
+    let file = Config::with("listen = [\"127.0.0.1:0\"]\n", &[Task::new("web")]);
+    let without = |start: rig::Start| empty.iter().fold(start, |start, (name, value)| start.env(name, value));
+    // Without the level that the rig gives.
+    let home = tempfile::tempdir().unwrap();
+    let mut bare = rig::clean(std::process::Command::new(rig::binary()), home.path());
+    bare.arg("check").arg("--config").arg(file.file()).envs(empty.iter().cloned());
+    let output = bare.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+
+    let proxy = without(taskcreds("serve").arg("--config").arg(file.file())).envs(sts.environment()).spawn();
+    assert!(proxy.address().ip().is_loopback());
+    proxy.end();
+    let ended = without(rig::exec()).args("--emulate -- true").run();
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    let ended = without(taskcreds("serve")).run();
+    assert_eq!(ended.code(), 64);
+    assert!(ended.stderr.contains("required") && ended.stderr.contains("--config"), "{}", ended.stderr);
+}
+
+#[test]
 fn on_the_port_of_the_ecs_agent_the_ecs_agent_is_named() {
     // Taken by this test, or else by somebody who does as well.
     let _port = PORT_51679.lock().unwrap_or_else(PoisonError::into_inner);

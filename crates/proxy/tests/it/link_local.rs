@@ -91,6 +91,26 @@ fn by_the_relative_uri_a_neighbour_is_the_task_and_the_address_goes_with_the_pro
 }
 
 #[test]
+fn a_variable_and_a_flag_come_before_the_file_also_where_they_say_no() {
+    let Some(shared) = skip::unless("link_local in the file", Shared::new(Netns::bare())) else { return };
+    let config = Config::with("link_local = true\n", slice::from_ref(&shared.task));
+    let shared = Shared { config, ..shared };
+    let start = || shared.serve_under(shared.netns.command(rig::binary()));
+    for (start, is_asked) in [
+        (start(), true),
+        (start().env("TASKCREDS_LINK_LOCAL", ""), true),
+        (start().env("TASKCREDS_LINK_LOCAL", "false"), false),
+        (start().env("TASKCREDS_LINK_LOCAL", "1").arg("--link-local=false"), false),
+        (start().env("TASKCREDS_LINK_LOCAL", "0").arg("--link-local"), true),
+    ] {
+        let proxy = start.spawn();
+        proxy.address();
+        assert_eq!(shared.on_lo().is_some(), is_asked);
+        assert_eq!(proxy.end().stdout.contains("http://169.254.170.2:80"), is_asked);
+    }
+}
+
+#[test]
 fn an_address_that_was_there_before_needs_no_capability_and_stays() {
     let Some(shared) = skip::unless("an address before", Shared::new(Netns::new())) else { return };
     for (start, how) in [(shared.serve(), "root"), (shared.serve_without("-net_admin"), "without CAP_NET_ADMIN")] {
