@@ -200,7 +200,8 @@ fn start(
     };
     let mut child = Command::new(program);
     child.args(arguments);
-    for name in launch.removed() {
+    let outranking = environment.keys().map(String::as_str).filter(|name| launch::outranks(name));
+    for name in launch.removed().into_iter().chain(outranking) {
         child.env_remove(name);
     }
     match container {
