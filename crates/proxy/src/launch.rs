@@ -161,6 +161,8 @@ impl Launch {
         for name in ["NO_PROXY", "no_proxy"] {
             let already = given(name).or_else(|| given("NO_PROXY")).or_else(|| given("no_proxy"));
             let exempt = match already {
+                // Alone, and only alone, it is everything to Python and curl.
+                Some(already) if already.trim() == "*" => already.clone(),
                 Some(already) if already.contains(NO_PROXY) => already.clone(),
                 Some(already) => format!("{already},{NO_PROXY}"),
                 None => NO_PROXY.to_owned(),
@@ -297,6 +299,17 @@ mod tests {
         let set = launch.set(&HashMap::from([("no_proxy".to_owned(), "corp.example".to_owned())]));
         for name in ["NO_PROXY", "no_proxy"] {
             assert_eq!(get(&set, name).unwrap(), format!("corp.example,{NO_PROXY}"));
+        }
+    }
+
+    #[test]
+    fn no_proxy_for_everything_is_left_alone() {
+        let (launch, _folder) = launch(&["127.0.0.1:8"], Surroundings::default());
+        for given in ["NO_PROXY", "no_proxy"] {
+            let set = launch.set(&HashMap::from([(given.to_owned(), "*".to_owned())]));
+            for name in ["NO_PROXY", "no_proxy"] {
+                assert_eq!(get(&set, name).unwrap(), "*", "{name}, where {given} is set");
+            }
         }
     }
 
