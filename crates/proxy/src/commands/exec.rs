@@ -32,7 +32,7 @@ use crate::task_definition::Container;
 const FIRST_SESSION: Duration = Duration::from_secs(20);
 
 pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>) -> Result<ExitCode, Failure> {
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::listen_for_a_command()?;
     let region = own_region_name().await;
     let is_emulated = flags.emulated.emulated_roles.is_some() || flags.emulated.emulated_caller.is_some();
     if is_emulated && !flags.emulate {
@@ -66,7 +66,7 @@ pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>)
     let running = tokio::spawn(proxy.run(stop.clone()));
     tokio::select! {
         there = first_session(&endpoint) => there?,
-        received = signals.next() => return Ok(received.exit_code()),
+        received = signals.end() => return Ok(received.exit_code()),
     }
 
     let folder = launch::private_folder()?;
@@ -229,7 +229,7 @@ fn start(
     })
 }
 
-/// Waits for CMD and passes on every signal that would end this process.
+/// Waits for CMD and passes on every signal that is meant for it.
 async fn wait(mut child: Child, signals: &mut Signals) -> std::io::Result<ExitStatus> {
     loop {
         tokio::select! {
