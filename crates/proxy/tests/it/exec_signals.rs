@@ -3,12 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::gate::Gate;
+use crate::http;
 use crate::rig::{self, Process, Start};
+use crate::secrets::{self, Kind};
 use crate::skip;
 use crate::sts::Sts;
 use crate::tasks::{Config, Task};
@@ -163,4 +168,42 @@ fn serve_under_nohup_still_reloads_when_asked_to() {
 fn a_parent_that_ignores_its_children_does_not_cost_the_status_of_the_command() {
     let process = ignoring(rig::exec().args("--emulate -- sh -c").arg("exit 7"), "CHLD").spawn();
     assert_eq!(process.wait().code(), 7);
+}
+
+#[test]
+fn as_the_first_process_of_a_container_it_collects_orphans_and_keeps_the_status_of_the_command() {
+    let script = "for n in 1 2 3; do (sh -c 'exit 3' &); done; sleep 0.2; sh -c 'exit 4' & \
+                  echo ready $PPID; i=0; \
+                  while grep -qs ') Z 1 ' /proc/[0-9]*/stat && [ $i -lt 400 ]; do sleep 0.05; i=$((i+1)); done; \
+                  grep -s ') Z 1 ' /proc/[0-9]*/stat; wait $!; exit $((3+$?))";
+    let made = Command::new("unshare").args(["--pid", "--fork", "true"]).stderr(Stdio::null()).status();
+    let made = made
+        .map_err(|error| error.to_string())
+        .and_then(|status| if status.success() { Ok(()) } else { Err("no PID namespace can be made here".to_owned()) });
+    if skip::unless("exec as the first process", made).is_none() {
+        return;
+    }
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(rig::binary());
+    let ended = rig::exec().args("--emulate -- sh -c").arg(script).under(unshare).run();
+    assert_eq!((ended.code(), ended.stdout.as_str()), (7, "ready 1\n"), "{}", ended.stderr);
+}
+
+#[test]
+fn what_the_command_leaves_running_does_not_hold_exec_up() {
+    let script = "echo \"uri=$AWS_CONTAINER_CREDENTIALS_FULL_URI.\"; read line; exit 7";
+    let mut process = rig::exec().args("--emulate -- sh -c").arg(script).spawn();
+    let said = process.says(".\n");
+    let uri = said.trim_end().trim_end_matches('.').strip_prefix("uri=http://").unwrap().to_owned();
+    let (address, path) = uri.split_once('/').unwrap();
+    secrets::remember(Kind::CredentialsId, path.rsplit('/').next().unwrap());
+    let address: SocketAddr = address.parse().unwrap();
+    let mut half = TcpStream::connect(address).unwrap();
+    half.write_all(b"GET / HTTP/1.1\r\nHost: ").unwrap();
+    // Answered behind it, so that the half of a request is known to be there.
+    assert_eq!(http::get(address, &format!("/{path}")).status, 401);
+    process.tell("go on");
+    let told = Instant::now();
+    assert_eq!(process.wait().code(), 7);
+    assert!(told.elapsed() < Duration::from_secs(3), "{:?}", told.elapsed());
 }
