@@ -19,7 +19,7 @@ pub(crate) const RELATIVE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
 pub(crate) const FULL: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
 
 /// Set in the environment, these come before the container endpoint in the SDKs' chains, or point them elsewhere.
-const OUTRANKING: [&str; 18] = [
+const OUTRANKING: [&str; 19] = [
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     // Older names, which the Go, Java and Ruby SDKs still read.
@@ -37,9 +37,13 @@ const OUTRANKING: [&str; 18] = [
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_ROLE_ARN",
     "AWS_ROLE_SESSION_NAME",
+    // The one service that has such a token today; its requests go with it and without the role's signature.
+    "AWS_BEARER_TOKEN_BEDROCK",
     RELATIVE,
     FULL,
 ];
+/// A token for one service, whose signing name follows.
+const BEARER_TOKEN: &str = "AWS_BEARER_TOKEN_";
 /// With these an SDK refuses or ignores the endpoint of the embedded STS.
 const AGAINST_EMULATOR: [&str; 3] =
     ["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"];
@@ -69,7 +73,7 @@ pub fn leads_to_credentials(variable: &str) -> bool {
 /// Whether a variable comes before the container endpoint in the SDKs' chains.
 #[must_use]
 pub fn outranks(variable: &str) -> bool {
-    OUTRANKING.contains(&variable)
+    OUTRANKING.contains(&variable) || variable.starts_with(BEARER_TOKEN)
 }
 
 /// One program's way to its credentials.
@@ -157,6 +161,8 @@ impl Launch {
         for name in ["NO_PROXY", "no_proxy"] {
             let already = given(name).or_else(|| given("NO_PROXY")).or_else(|| given("no_proxy"));
             let exempt = match already {
+                // Alone, and only alone, it is everything to Python and curl.
+                Some(already) if already.trim() == "*" => already.clone(),
                 Some(already) if already.contains(NO_PROXY) => already.clone(),
                 Some(already) => format!("{already},{NO_PROXY}"),
                 None => NO_PROXY.to_owned(),
@@ -218,11 +224,20 @@ fn shared_file(environment: &HashMap<String, String>, variable: &str, name: &str
     set.or_else(|| Some(Path::new(home?).join(".aws").join(name)))
 }
 
-/// The names of the default profile's settings; none where the file cannot be read.
+/// The names of the default profile's settings; none where the file cannot be read, which is told unless it is not there. What is no
+/// UTF-8 stands in comments and values: SDKs read the rest of such a file, some of them past a byte order mark.
 fn default_settings(file: &Path) -> Vec<String> {
-    let ini = std::fs::read_to_string(file).unwrap_or_default();
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    let ini = std::fs::read(file).unwrap_or_else(|error| {
+        if !matches!(error.kind(), NotFound | NotADirectory) {
+            let file = file.display();
+            tracing::warn!(%error, "{file} cannot be read: a default profile with credentials in it would not be hidden");
+        }
+        Vec::new()
+    });
+    let ini = String::from_utf8_lossy(&ini);
     let (mut settings, mut in_default) = (Vec::new(), false);
-    for line in ini.lines().map(str::trim) {
+    for line in ini.trim_start_matches('\u{feff}').lines().map(str::trim) {
         if let Some(section) = line.strip_prefix('[') {
             let name = section.split(']').next().unwrap_or_default().trim();
             in_default = name == "default" || name.strip_prefix("profile").is_some_and(|name| name.trim() == "default");
@@ -288,6 +303,17 @@ mod tests {
     }
 
     #[test]
+    fn no_proxy_for_everything_is_left_alone() {
+        let (launch, _folder) = launch(&["127.0.0.1:8"], Surroundings::default());
+        for given in ["NO_PROXY", "no_proxy"] {
+            let set = launch.set(&HashMap::from([(given.to_owned(), "*".to_owned())]));
+            for name in ["NO_PROXY", "no_proxy"] {
+                assert_eq!(get(&set, name).unwrap(), "*", "{name}, where {given} is set");
+            }
+        }
+    }
+
+    #[test]
     fn the_embedded_sts_brings_its_endpoint_and_a_region() {
         let embedded_sts = Some("http://127.0.0.1:7".to_owned());
         let surroundings = Surroundings { embedded_sts, region: Some("us-east-1".to_owned()), control: None };
@@ -315,10 +341,13 @@ mod tests {
             ("[other]\naws_access_key_id = x\n[default]\nregion=y", false),
             ("[default]\noutput=y\n[other]\naws_access_key_id = x\nregion = z", false),
             ("", false),
+            ("\u{feff}[default]\naws_access_key_id = x\n", true),
         ] {
             std::fs::write(&file, ini).unwrap();
             let expected = if found { vec![("AWS_CONFIG_FILE", file.clone())] } else { Vec::new() };
             assert_eq!(default_profiles(&environment), expected, "{ini}");
         }
+        std::fs::write(&file, b"# Schl\xfcssel\n[default]\naws_access_key_id = x\n").unwrap();
+        assert_eq!(default_profiles(&environment), [("AWS_CONFIG_FILE", file)], "a comment in Latin-1");
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! Standard input, output and error belong to CMD. CMD starts when its session is there, because some clients ask only once.
 
+#[cfg(target_os = "linux")]
+mod orphans;
+
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -30,9 +33,11 @@ use crate::task_definition::Container;
 
 /// How long the first session may take: a slow source of base credentials, and a second try at STS.
 const FIRST_SESSION: Duration = Duration::from_secs(20);
+/// How long answers under way may take when CMD has ended: what it has left running has no claim to them.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>) -> Result<ExitCode, Failure> {
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::listen_for_a_command()?;
     let region = own_region_name().await;
     let is_emulated = flags.emulated.emulated_roles.is_some() || flags.emulated.emulated_caller.is_some();
     if is_emulated && !flags.emulate {
@@ -66,7 +71,7 @@ pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>)
     let running = tokio::spawn(proxy.run(stop.clone()));
     tokio::select! {
         there = first_session(&endpoint) => there?,
-        received = signals.next() => return Ok(received.exit_code()),
+        received = signals.end() => return Ok(received.exit_code()),
     }
 
     let folder = launch::private_folder()?;
@@ -78,7 +83,10 @@ pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>)
     let child = start(&flags.command, &launch, container.as_ref(), &hidden, environment)?;
     let status = wait(child, &mut signals).await;
     stop.cancel();
-    let _ = running.await;
+    tokio::select! {
+        _ = tokio::time::timeout(LAST_ANSWERS, running) => {}
+        _ = signals.end() => {}
+    }
     // Dropped, the folder would be removed as well, but a failure would go unseen.
     if let Err(error) = folder.close() {
         tracing::warn!(%error, "the folder with the token could not be removed");
@@ -200,7 +208,8 @@ fn start(
     };
     let mut child = Command::new(program);
     child.args(arguments);
-    for name in launch.removed() {
+    let outranking = environment.keys().map(String::as_str).filter(|name| launch::outranks(name));
+    for name in launch.removed().into_iter().chain(outranking) {
         child.env_remove(name);
     }
     match container {
@@ -228,12 +237,18 @@ fn start(
     })
 }
 
-/// Waits for CMD and passes on every signal that would end this process.
+/// Waits for CMD and passes on every signal that is meant for it.
 async fn wait(mut child: Child, signals: &mut Signals) -> std::io::Result<ExitStatus> {
+    #[cfg(target_os = "linux")]
+    let orphans = orphans::collect(child.id());
+    #[cfg(not(target_os = "linux"))]
+    let orphans = std::future::pending::<()>();
+    tokio::pin!(orphans);
     loop {
         tokio::select! {
             status = child.wait() => return status,
             received = signals.next() => received.pass_on(&child),
+            () = &mut orphans => {}
         }
     }
 }

@@ -86,6 +86,8 @@ fn the_command_gets_the_variables_of_its_role_and_nothing_that_outranks_them() {
     let start = start
         .env("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "")
         .env("AWS_ROLE_SESSION_NAME", "x")
+        .env("AWS_BEARER_TOKEN_BEDROCK", "x")
+        .env("AWS_BEARER_TOKEN_OF_ANOTHER_SERVICE", "x")
         .env("NO_PROXY", "corp.example")
         .env("MY_OWN", "kept");
     let mut process = sh(start, "env; echo end of it; read line").spawn();
@@ -94,6 +96,7 @@ fn the_command_gets_the_variables_of_its_role_and_nothing_that_outranks_them() {
         assert!(!given.contains_key(name), "{name}");
     }
     assert!(!given.contains_key("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"));
+    assert!(given.keys().all(|name| !name.starts_with("AWS_BEARER_TOKEN_")), "{:?}", given.keys());
     assert_eq!(given["MY_OWN"], "kept");
     // What the user's own programs need to find AWS stays as it was.
     assert_eq!(given["AWS_REGION"], "us-west-2");
@@ -177,6 +180,19 @@ fn a_default_profile_with_keys_is_hidden_from_the_command_and_the_user_is_told()
     assert_eq!(variables(&ended.stdout)["size"].trim(), "0");
     let warning = ended.stderr.lines().find(|line| line.contains("default profile")).unwrap();
     assert!(warning.contains(&folder.join("credentials").display().to_string()), "{warning}");
+}
+
+#[test]
+fn a_profile_file_that_cannot_be_read_is_told_and_one_that_is_not_there_is_not() {
+    for there in [true, false] {
+        let start = rig::exec().arg("--emulate");
+        let file = start.home().join("profiles");
+        if there {
+            std::fs::create_dir(&file).unwrap();
+        }
+        let ended = start.env("AWS_CONFIG_FILE", &file).args("-- true").run();
+        assert_eq!((ended.code(), ended.stderr.contains("profiles cannot be read")), (0, there), "{}", ended.stderr);
+    }
 }
 
 #[test]

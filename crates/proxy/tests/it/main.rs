@@ -21,6 +21,7 @@ mod decisions;
 mod docs;
 mod emfile;
 mod exec;
+mod exec_signals;
 mod gate;
 mod handover;
 mod hang_ups;
