@@ -79,7 +79,11 @@ impl Place {
 
     pub(super) fn chosen(&mut self, _: Option<&Found>, _: &[Found]) {}
 
-    pub(super) async fn write(&mut self, _: impl FnOnce() -> Bytes + Send + 'static) -> io::Result<()> {
+    pub(super) fn write(&mut self, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn clear(&self) -> io::Result<()> {
         Ok(())
     }
 }

@@ -5,12 +5,13 @@
 //! the start.
 //!
 //! Level-triggered, like the sweep: every few seconds what there is to keep is compared with what was kept last. A load, a
-//! revocation, a rotation and the end of a session are one case.
+//! revocation, a rotation and the end of a session are one case. A revocation over the admin socket is not answered before that.
 
 #[cfg(not(target_os = "linux"))]
 mod elsewhere;
 #[cfg(target_os = "linux")]
 mod inherited;
+mod keeper;
 #[cfg(target_os = "linux")]
 mod memory;
 #[cfg(target_os = "linux")]
@@ -24,10 +25,10 @@ mod sockets;
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use taskcreds_core::{Kept, LeaseId, Registry, SessionCache, Task};
+use taskcreds_core::{Registry, SessionCache};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,7 @@ pub use self::elsewhere::Inherited;
 use self::elsewhere::{Found, Place, ServiceManager};
 #[cfg(target_os = "linux")]
 pub use self::inherited::Inherited;
+use self::keeper::{Contents, Keeper, contents};
 #[cfg(target_os = "linux")]
 use self::place::{Found, Place};
 #[cfg(target_os = "linux")]
@@ -56,19 +58,12 @@ pub fn sessions_in(bytes: &[u8]) -> Option<usize> {
     Snapshot::read(bytes).ok().map(|snapshot| snapshot.len())
 }
 
-/// Which sessions there are, told apart by what every load sets anew.
-type Contents = HashMap<LeaseId, (SystemTime, SystemTime)>;
-
 /// The way of the sessions from process to process.
 pub(crate) struct Handover {
     manager: Option<Arc<ServiceManager>>,
-    place: Place,
     /// What the process before has left.
     left: Option<Snapshot>,
-    /// What was kept last; `None` when that is not known.
-    kept: Option<Contents>,
-    generation: u64,
-    is_failing: bool,
+    keeper: Arc<Mutex<Keeper>>,
 }
 
 impl Handover {
@@ -95,7 +90,8 @@ impl Handover {
         let generation = left.as_ref().map_or(0, |left| left.generation);
         // Where nothing was found, nothing is kept; what cannot be read is to be replaced.
         let kept = found.is_empty().then(Contents::new);
-        Ok((Self { manager, place, left, kept, generation, is_failing: false }, sockets))
+        let keeper = Arc::new(Mutex::new(Keeper { place, kept, generation, is_failing: false }));
+        Ok((Self { manager, left, keeper }, sockets))
     }
 
     /// Goes on with the sessions that the process before has left, as far as their tasks are registered. Before anybody is answered.
@@ -106,7 +102,7 @@ impl Handover {
         let resumed = tasks.iter().filter(|task| left.take(task, now).is_some_and(|kept| sessions.resume(task, kept)));
         let resumed = resumed.count();
         // What was not taken over is to be kept no longer.
-        self.kept = (resumed == all).then(|| contents(&sessions.kept()));
+        locked(&self.keeper).kept = (resumed == all).then(|| contents(&sessions.kept()));
         tracing::info!(resumed, dropped = all - resumed, "sessions of the process before");
     }
 
@@ -127,47 +123,36 @@ impl Handover {
         }
     }
 
+    /// What keeps the sessions as they are now before it returns, for whoever is about to answer that one has ended. Blocks. An error is
+    /// the system's; a session that has ended may still be kept then.
+    #[cfg(unix)]
+    pub(crate) fn keeps_at_once(&self, sessions: Arc<SessionCache>) -> impl Fn() -> io::Result<()> + use<> {
+        let keeper = Arc::clone(&self.keeper);
+        move || locked(&keeper).keep_or_clear(&sessions)
+    }
+
     /// Keeps the sessions for the next process, until the last answer is given.
-    pub(crate) async fn run(mut self, sessions: Arc<SessionCache>, last_answer: CancellationToken) {
-        if matches!(self.place, Place::Nowhere) {
+    pub(crate) async fn run(self, sessions: Arc<SessionCache>, last_answer: CancellationToken) {
+        if matches!(locked(&self.keeper).place, Place::Nowhere) {
             return;
         }
+        let keep = || {
+            let (keeper, sessions) = (Arc::clone(&self.keeper), Arc::clone(&sessions));
+            // Off the threads that answer requests. What fails is logged there, and tried again.
+            tokio::task::spawn_blocking(move || locked(&keeper).keep(&sessions))
+        };
         let mut tick = tokio::time::interval(KEEP_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while last_answer.run_until_cancelled(tick.tick()).await.is_some() {
-            self.keep(&sessions).await;
+            let _ = keep().await;
         }
-        self.keep(&sessions).await;
-    }
-
-    /// Keeps the sessions as they are now, if they are not what was kept last.
-    async fn keep(&mut self, sessions: &SessionCache) {
-        let kept = sessions.kept();
-        let contents = contents(&kept);
-        if self.kept.as_ref() == Some(&contents) {
-            return;
-        }
-        let now = SystemTime::now();
-        // Higher than any before, whatever was done to the clock.
-        let generation = snapshot::since_1970(now).max(self.generation.saturating_add(1));
-        let count = kept.len();
-        let bytes = move || snapshot::write(&kept, generation, now).map_err(io::Error::from);
-        match self.place.write(bytes).await {
-            Ok(()) => {
-                (self.kept, self.generation, self.is_failing) = (Some(contents), generation, false);
-                tracing::debug!(sessions = count, "kept for the next process");
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut self.is_failing, true) {
-                    tracing::warn!(%error, "the sessions cannot be kept for the next process; trying again until it goes");
-                }
-            }
-        }
+        let _ = keep().await;
     }
 }
 
-fn contents(kept: &[(Arc<Task>, Kept)]) -> Contents {
-    kept.iter().map(|(task, kept)| (task.lease().id(), (kept.refresh_at, kept.ends_at))).collect()
+// Whole at every point where it could panic.
+fn locked(keeper: &Mutex<Keeper>) -> MutexGuard<'_, Keeper> {
+    keeper.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What was left, or one warning.

@@ -28,7 +28,7 @@ pub(super) enum Place {
     Nowhere,
     /// Under two names in turn: the next is stored before the last is removed, so that there is one at every moment.
     ServiceManager(Arc<ServiceManager>, Name),
-    RuntimeDir(Arc<RuntimeDir>),
+    RuntimeDir(RuntimeDir),
 }
 
 impl Place {
@@ -65,7 +65,7 @@ impl Place {
                 })?;
                 let folder = RuntimeDir::make(&path).map_err(|why| unfit(format!("{} {why}", path.display())))?;
                 let found = folder.read().transpose().map(|bytes| Found { name: None, bytes });
-                Ok((Self::RuntimeDir(Arc::new(folder)), found.into_iter().collect()))
+                Ok((Self::RuntimeDir(folder), found.into_iter().collect()))
             }
             (KeepSessions::ServiceManager, Some(manager)) => {
                 let found = memories.into_iter();
@@ -90,30 +90,32 @@ impl Place {
     ///
     /// # Errors
     /// The system's; those before are still there then.
-    pub(super) async fn write(&mut self, bytes: impl FnOnce() -> Bytes + Send + 'static) -> io::Result<()> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Nowhere => Ok(()),
             Self::ServiceManager(manager, next) => {
-                let (manager, name) = (Arc::clone(manager), *next);
-                blocking(move || {
-                    manager.store(name, &memory::sealed(&bytes()?)?)?;
-                    manager.remove(name.other())
-                })
-                .await?;
-                *next = name.other();
+                manager.store(*next, &memory::sealed(bytes)?)?;
+                manager.remove(next.other())?;
+                *next = next.other();
                 Ok(())
             }
-            Self::RuntimeDir(folder) => {
-                let folder = Arc::clone(folder);
-                blocking(move || folder.write(&bytes()?)).await
-            }
+            Self::RuntimeDir(folder) => folder.write(bytes),
         }
     }
-}
 
-/// Off the threads that answer requests: it takes milliseconds, and longer while the service manager does not listen.
-async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(io::Error::other("the work was broken off")))
+    /// Removes what is there.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn clear(&self) -> io::Result<()> {
+        match self {
+            Self::Nowhere => Ok(()),
+            Self::ServiceManager(manager, _) => {
+                [Name::A, Name::B].into_iter().try_for_each(|name| manager.remove(name))
+            }
+            Self::RuntimeDir(folder) => folder.clear(),
+        }
+    }
 }
 
 fn remove(manager: &ServiceManager, name: Name) {

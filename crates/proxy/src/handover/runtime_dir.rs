@@ -114,6 +114,19 @@ impl RuntimeDir {
         Ok(Some(bytes))
     }
 
+    /// Removes the file, whatever it is.
+    ///
+    /// # Errors
+    /// The system's: it is still there.
+    pub(super) fn clear(&self) -> io::Result<()> {
+        // Half a file is never read.
+        let _ = unlinkat(&self.0, NEXT, AtFlags::empty());
+        match unlinkat(&self.0, NAME, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Removes the file. Returns whether there was one that is this user's.
     pub(super) fn remove(&self) -> bool {
         let own = |name| {
