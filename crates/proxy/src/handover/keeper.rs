@@ -21,6 +21,8 @@ pub(super) type Contents = HashMap<LeaseId, (SystemTime, SystemTime)>;
 /// What keeps the sessions. Its calls block, for milliseconds, and longer while the service manager does not listen.
 pub(super) struct Keeper {
     pub(super) place: Place,
+    /// Which STS they are from, see [`super::sts_of`].
+    pub(super) sts: Option<String>,
     /// What was kept last; `None` when that is not known.
     pub(super) kept: Option<Contents>,
     pub(super) generation: u64,
@@ -44,7 +46,7 @@ impl Keeper {
         let now = SystemTime::now();
         // Higher than any before, whatever was done to the clock.
         let generation = snapshot::since_1970(now).max(self.generation.saturating_add(1));
-        let bytes = snapshot::write(&kept, generation, now)?;
+        let bytes = snapshot::write(&kept, generation, now, self.sts.as_deref())?;
         match self.place.write(&bytes) {
             Ok(()) => {
                 (self.kept, self.generation, self.is_failing) = (Some(contents), generation, false);

@@ -82,15 +82,16 @@ impl Handover {
             None
         });
         let manager = manager.map(Arc::new);
+        let sts = sts_of(environment);
         let (mut place, found) = Place::open(keep, manager.as_ref(), environment, memories)?;
-        let read = found.iter().filter_map(|found| Some((found, read(found)?)));
+        let read = found.iter().filter_map(|found| Some((found, read(found, sts.as_deref())?)));
         let newest = read.max_by_key(|(_, snapshot)| snapshot.generation);
         place.chosen(newest.as_ref().map(|(found, _)| *found), &found);
         let left = newest.map(|(_, snapshot)| snapshot);
         let generation = left.as_ref().map_or(0, |left| left.generation);
         // Where nothing was found, nothing is kept; what cannot be read is to be replaced.
         let kept = found.is_empty().then(Contents::new);
-        let keeper = Arc::new(Mutex::new(Keeper { place, kept, generation, is_failing: false }));
+        let keeper = Arc::new(Mutex::new(Keeper { place, sts, kept, generation, is_failing: false }));
         Ok((Self { manager, left, keeper }, sockets))
     }
 
@@ -155,15 +156,49 @@ fn locked(keeper: &Mutex<Keeper>) -> MutexGuard<'_, Keeper> {
     keeper.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What was left, or one warning.
-fn read(found: &Found) -> Option<Snapshot> {
+/// What leads to another STS than AWS's; none where nothing does. Two that differ are two, though they may lead to the same.
+fn sts_of(environment: &HashMap<String, String>) -> Option<String> {
+    let set = |name| environment.get(name).map(String::as_str).filter(|value: &&str| !value.is_empty());
+    let endpoint = set("AWS_ENDPOINT_URL_STS").or(set("AWS_ENDPOINT_URL"))?;
+    // Whether the SDK ignores it is for the SDK to say.
+    let ignored = set("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").map(|ignored| format!(" (ignored: {ignored})"));
+    Some(endpoint.to_owned() + &ignored.unwrap_or_default())
+}
+
+/// What was left by a process that has asked this STS, or one warning.
+fn read(found: &Found, sts: Option<&str>) -> Option<Snapshot> {
     let why = match &found.bytes {
         Ok(bytes) => match Snapshot::read(bytes) {
-            Ok(snapshot) => return Some(snapshot),
+            Ok(snapshot) if snapshot.sts.as_deref() == sts => return Some(snapshot),
+            Ok(snapshot) => {
+                let name = |sts: Option<&str>| sts.unwrap_or("AWS itself").to_owned();
+                format!("they are from {}, and this process asks {}", name(snapshot.sts.as_deref()), name(sts))
+            }
             Err(why) => why.to_string(),
         },
         Err(error) => error.to_string(),
     };
     tracing::warn!("the sessions of the process before are not gone on with, and are loaded anew: {why}");
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_sts_is_told_by_what_leads_to_it() {
+        let sts = |variables: &[(&str, &str)]| {
+            let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            sts_of(&variables.collect())
+        };
+        let (of_all, of_sts) = (("AWS_ENDPOINT_URL", "http://all"), ("AWS_ENDPOINT_URL_STS", "http://sts"));
+        assert_eq!(sts(&[]), None);
+        assert_eq!(sts(&[("AWS_ENDPOINT_URL_STS", "")]), None);
+        assert_eq!(sts(&[of_all]).as_deref(), Some("http://all"));
+        assert_eq!(sts(&[of_all, of_sts]).as_deref(), Some("http://sts"));
+        let ignored = ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true");
+        assert_ne!(sts(&[of_sts, ignored]), sts(&[of_sts]));
+        assert_eq!(sts(&[ignored]), None);
+    }
 }

@@ -293,6 +293,25 @@ fn a_memory_that_is_not_sealed_or_no_snapshot_costs_a_warning_and_an_sts_call() 
 }
 
 #[test]
+fn the_sessions_of_another_sts_do_not_go_on() {
+    let (upstream, supervisor, task) = (Upstream::new(), Supervisor::new(), Task::new("web"));
+    let config = Config::new(std::slice::from_ref(&task));
+    keep_one(&upstream, &supervisor, &config, &task);
+
+    let another = Upstream::new();
+    let next = supervisor.start(another.serve(&config.file()), []).spawn();
+    assert_eq!(get(next.address(), &task.path()).status, 200);
+    assert_eq!((upstream.sts.assume_role_calls().len(), another.sts.assume_role_calls().len()), (1, 1));
+    let log = next.end().stderr;
+    let told = format!("they are from {}, and this process asks {}", upstream.gate.endpoint, another.gate.endpoint);
+    assert!(log.contains(&told), "{log}");
+    // Nor do they come back with their STS.
+    let back = supervisor.start(upstream.serve(&config.file()), []).spawn();
+    assert_eq!(get(back.address(), &task.path()).status, 200);
+    assert_eq!(upstream.sts.assume_role_calls().len(), 2);
+}
+
+#[test]
 fn sessions_off_keeps_nothing_and_has_removed_what_was_kept() {
     let (upstream, supervisor, task) = (Upstream::new(), Supervisor::new(), Task::new("web"));
     let config = Config::new(std::slice::from_ref(&task));
