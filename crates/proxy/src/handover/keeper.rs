@@ -30,7 +30,7 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Keeps the sessions as they are now, if they are not what was kept last.
+    /// Keeps the sessions as they are now, if they are not what was kept last, or that is gone.
     ///
     /// # Errors
     /// The system's; those before are still kept then.
@@ -40,7 +40,7 @@ impl Keeper {
         }
         let kept = sessions.kept();
         let contents = contents(&kept);
-        if self.kept.as_ref() == Some(&contents) {
+        if self.kept.as_ref() == Some(&contents) && (contents.is_empty() || self.place.has_it()) {
             return Ok(());
         }
         let now = SystemTime::now();

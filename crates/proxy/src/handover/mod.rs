@@ -35,12 +35,12 @@ use tokio_util::sync::CancellationToken;
 #[cfg(not(target_os = "linux"))]
 pub use self::elsewhere::Inherited;
 #[cfg(not(target_os = "linux"))]
-use self::elsewhere::{Found, Place, ServiceManager};
+use self::elsewhere::{Found, Leftover, Place, ServiceManager};
 #[cfg(target_os = "linux")]
 pub use self::inherited::Inherited;
 use self::keeper::{Contents, Keeper, contents};
 #[cfg(target_os = "linux")]
-use self::place::{Found, Place};
+use self::place::{Found, Leftover, Place};
 #[cfg(target_os = "linux")]
 use self::service_manager::ServiceManager;
 use self::snapshot::Snapshot;
@@ -63,6 +63,8 @@ pub(crate) struct Handover {
     manager: Option<Arc<ServiceManager>>,
     /// What the process before has left.
     left: Option<Snapshot>,
+    /// What of it is gone on with by nobody.
+    leftover: Option<Leftover>,
     keeper: Arc<Mutex<Keeper>>,
 }
 
@@ -83,20 +85,24 @@ impl Handover {
         });
         let manager = manager.map(Arc::new);
         let sts = sts_of(environment);
-        let (mut place, found) = Place::open(keep, manager.as_ref(), environment, memories)?;
+        let (mut place, found, mut leftover) = Place::open(keep, manager.as_ref(), environment, memories)?;
         let read = found.iter().filter_map(|found| Some((found, read(found, sts.as_deref())?)));
         let newest = read.max_by_key(|(_, snapshot)| snapshot.generation);
-        place.chosen(newest.as_ref().map(|(found, _)| *found), &found);
+        place.chosen(newest.as_ref().map(|(found, _)| *found), &found, &mut leftover);
         let left = newest.map(|(_, snapshot)| snapshot);
         let generation = left.as_ref().map_or(0, |left| left.generation);
         // Where nothing was found, nothing is kept; what cannot be read is to be replaced.
         let kept = found.is_empty().then(Contents::new);
         let keeper = Arc::new(Mutex::new(Keeper { place, sts, kept, generation, is_failing: false }));
-        Ok((Self { manager, left, keeper }, sockets))
+        Ok((Self { manager, left, leftover: Some(leftover), keeper }, sockets))
     }
 
-    /// Goes on with the sessions that the process before has left, as far as their tasks are registered. Before anybody is answered.
+    /// Goes on with the sessions that the process before has left, as far as their tasks are registered, and removes what is not gone on
+    /// with. Once the addresses are bound and before anybody is answered.
     pub(crate) fn resume(&mut self, registry: &Registry, sessions: &SessionCache) {
+        if let Some(leftover) = self.leftover.take() {
+            leftover.remove();
+        }
         let Some(mut left) = self.left.take() else { return };
         let (all, now) = (left.len(), SystemTime::now());
         let tasks = registry.tasks();

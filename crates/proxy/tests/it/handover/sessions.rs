@@ -354,14 +354,50 @@ fn in_a_runtime_folder_the_sessions_go_on_without_a_service_manager() {
     assert_eq!(get(next.address(), &task.path()).status, 503);
     assert!(next.end().stderr.contains("the file is not this user's alone"));
 
-    // Set back, the file does not stay behind.
+    // What is not said to be removed may be another instance's.
     fs::write(&file, "left over").unwrap();
     rewrite(&config.file(), "", std::slice::from_ref(&task));
+    let without = start().spawn();
+    without.says("listening on ");
+    without.end();
+    assert_eq!(
+        fs::read(&file).unwrap(),
+        b"left over",
+        "without a service manager nothing is kept, and nothing removed"
+    );
+
+    rewrite(&config.file(), "[state]\nsessions = \"off\"\n", std::slice::from_ref(&task));
     let last = start().spawn();
     last.says("listening on ");
     assert!(!file.exists());
     last.end();
-    assert!(!file.exists(), "without a service manager nothing is kept");
+    assert!(!file.exists());
+}
+
+#[test]
+fn a_process_that_does_not_come_to_serve_removes_no_sessions_and_ones_that_are_gone_are_kept_again() {
+    let (upstream, supervisor, task) = (Upstream::new(), Supervisor::new(), Task::new("web"));
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let file = folder.path().join("taskcreds/sessions");
+    let config = Config::with("[state]\nsessions = \"runtime-dir\"\n", std::slice::from_ref(&task));
+    let start = |config: &Config| upstream.serve(&config.file()).env("RUNTIME_DIRECTORY", file.parent().unwrap());
+    let first = start(&config).spawn();
+    assert_eq!(get(first.address(), &task.path()).status, 200);
+    until("it is kept", || file.exists());
+    let before = fs::read(&file).unwrap();
+
+    supervisor.keep("sessions-a", memory(&before, ALL_SEALS));
+    let off = Config::with("[state]\nsessions = \"off\"\n", std::slice::from_ref(&task));
+    let taken = format!("--listen {}", first.address());
+    let refused = supervisor.start(start(&off).args(&taken), []).run();
+    assert_eq!(refused.code(), 69, "{}", refused.stderr);
+    assert_eq!((fs::read(&file).unwrap(), supervisor.told()), (before, Vec::new()));
+
+    fs::remove_file(&file).unwrap();
+    until("it is kept again", || file.exists());
+    first.kill();
+    upstream.gate.close();
+    assert_eq!(get(start(&config).spawn().address(), &task.path()).status, 200);
 }
 
 #[test]
