@@ -326,9 +326,29 @@ impl Registrations {
     /// Makes sure that the store holds what is in force, if that is not known.
     pub fn settle(&self) {
         let mut changes = self.changes();
-        if changes.is_unsure && self.make_sure(&mut changes).is_ok() {
-            tracing::info!("the store of the admin socket holds what is in force");
+        let is_news = self.notice(&mut changes);
+        if !changes.is_unsure {
+            return;
         }
+        match self.make_sure(&mut changes) {
+            Ok(()) => tracing::info!("the store of the admin socket holds what is in force"),
+            Err(error) if is_news => tracing::error!("{error}"),
+            Err(_) => {}
+        }
+    }
+
+    /// Sees whether somebody has removed or replaced the store. Returns whether that is news.
+    fn notice(&self, changes: &mut Changes) -> bool {
+        let is_news = !changes.is_unsure && !self.store.is_in_place();
+        if is_news {
+            changes.is_unsure = true;
+            let file = self.store.file();
+            tracing::error!(
+                "{} was removed or replaced while it is in use: what is in force is to be written there again",
+                file.display()
+            );
+        }
+        is_news
     }
 
     /// The configuration has displaced registrations of the socket: they are given up to it. Blocks on the disk.
@@ -337,7 +357,7 @@ impl Registrations {
         self.settle();
     }
 
-    /// What keeps the store from being as it should: a file that was set aside, revocations that it did not take.
+    /// What keeps the store from being as it should: a file that was set aside, removed or replaced, revocations that it did not take.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         match self.store.set_aside() {
@@ -349,6 +369,12 @@ impl Registrations {
                 ));
             }
             Ok(None) => {}
+        }
+        if !self.store.is_in_place() {
+            return Some(format!(
+                "{} was removed or replaced while it is in use; what is in force is written there again within seconds, or the log says why not",
+                self.store.file().display()
+            ));
         }
         // A change under way is no trouble.
         let is_unsure = self.changes.try_lock().is_ok_and(|changes| changes.is_unsure);
@@ -394,6 +420,7 @@ impl Registrations {
     }
 
     fn record(&self, put: &[&Registration], remove: &[IdDigest], changes: &mut Changes) -> Result<(), StoreError> {
+        self.notice(changes);
         if changes.is_unsure {
             self.make_sure(changes)?;
         }
