@@ -142,3 +142,16 @@ fn a_change_of_a_file_that_is_gone_or_another_is_refused_until_all_is_written_an
         assert_eq!(ids(&Store::open(&folder).unwrap().1), ids(&[kept, late]), "{what}");
     }
 }
+
+#[test]
+fn a_change_is_not_answered_where_the_file_goes_while_it_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(folder.path()).unwrap();
+    let mut place = store.database();
+    let database = place.take().unwrap();
+    let changed = store.commit(&mut place, database, |_| {
+        std::fs::remove_file(store.file()).unwrap();
+        Ok(())
+    });
+    assert!(changed.unwrap_err().to_string().contains("removed or replaced") && place.is_none());
+}
