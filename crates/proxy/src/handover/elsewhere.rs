@@ -87,6 +87,7 @@ impl Place {
         Ok(())
     }
 
+    #[cfg(unix)]
     pub(super) fn clear(&self) -> io::Result<()> {
         Ok(())
     }

@@ -67,6 +67,7 @@ impl Keeper {
     ///
     /// # Errors
     /// The system's; what was kept before may still be there.
+    #[cfg(unix)]
     pub(super) fn keep_or_clear(&mut self, sessions: &SessionCache) -> io::Result<()> {
         self.keep(sessions).or_else(|_| self.place.clear())
     }

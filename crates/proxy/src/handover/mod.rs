@@ -24,7 +24,6 @@ mod snapshot;
 mod sockets;
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -133,7 +132,7 @@ impl Handover {
     /// What keeps the sessions as they are now before it returns, for whoever is about to answer that one has ended. Blocks. An error is
     /// the system's; a session that has ended may still be kept then.
     #[cfg(unix)]
-    pub(crate) fn keeps_at_once(&self, sessions: Arc<SessionCache>) -> impl Fn() -> io::Result<()> + use<> {
+    pub(crate) fn keeps_at_once(&self, sessions: Arc<SessionCache>) -> impl Fn() -> std::io::Result<()> + use<> {
         let keeper = Arc::clone(&self.keeper);
         move || locked(&keeper).keep_or_clear(&sessions)
     }
