@@ -296,7 +296,7 @@ fn invalid(path: &str, message: &str) -> AdminError {
 /// The answer to a request that is refused.
 #[must_use]
 pub fn refused(error: &AdminError) -> Reply {
-    if let AdminError::Store(_) | AdminError::NotRecorded(..) = error {
+    if let AdminError::Store(_) | AdminError::NotRecorded(..) | AdminError::StillKept(..) = error {
         tracing::error!("{error}");
     }
     reply(error.parts().0, &error.refusal())

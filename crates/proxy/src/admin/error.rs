@@ -78,11 +78,17 @@ pub enum AdminError {
     /// The store refuses.
     #[error("{0}")]
     Store(#[from] StoreError),
-    /// The one case of something half done, in the direction that is safe.
+    /// Something half done, in the direction that is safe.
     #[error(
         "{0} is revoked now, but the store did not take it, so it would be back after a restart; it is tried again every few seconds ({1})"
     )]
     NotRecorded(Box<TaskArn>, Box<StoreError>),
+    /// The same.
+    #[error(
+        "{0} is revoked now, but its session is still kept for the next process, which would go on with it if the task were registered \
+         again with the same id; it is tried again every few seconds ({1})"
+    )]
+    StillKept(Box<TaskArn>, std::io::Error),
     /// A defect of this program.
     #[error("a defect of this program; the log has more")]
     Internal,
@@ -120,7 +126,9 @@ impl AdminError {
             Self::Register(RegisterError::IdTaken(_)) => (StatusCode::CONFLICT, "CredentialsIdTaken"),
             Self::Register(RegisterError::TaskTaken(..)) => (StatusCode::CONFLICT, "TaskConflict"),
             Self::Register(RegisterError::Full(_)) => (StatusCode::CONFLICT, "TooManyTasks"),
-            Self::Store(_) | Self::NotRecorded(..) => (StatusCode::INTERNAL_SERVER_ERROR, "StoreFailed"),
+            Self::Store(_) | Self::NotRecorded(..) | Self::StillKept(..) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "StoreFailed")
+            }
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError"),
         }
     }

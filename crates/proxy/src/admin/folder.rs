@@ -3,16 +3,16 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::{CWD, Dir, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::failure::{Exit, Failure};
 
 /// A folder of this user's alone.
 #[derive(Debug)]
 pub(super) struct Folder {
-    path: PathBuf,
     fd: OwnedFd,
 }
 
@@ -38,7 +38,7 @@ impl Folder {
         if stat.st_mode & 0o022 != 0 {
             return Err(cannot("others may write to it: name a folder of its own, with mode 0700".to_owned()));
         }
-        Ok(Self { path: path.to_owned(), fd })
+        Ok(Self { fd })
     }
 
     fn open_or_make(path: &Path) -> io::Result<OwnedFd> {
@@ -47,7 +47,7 @@ impl Folder {
             rustix::fs::openat(CWD, path, flags, Mode::empty())
         };
         match open() {
-            Err(rustix::io::Errno::NOENT) => {
+            Err(Errno::NOENT) => {
                 use std::os::unix::fs::DirBuilderExt;
                 std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
                 Ok(open()?)
@@ -56,14 +56,13 @@ impl Folder {
         }
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Opens a file of this folder to read and write, or makes it with mode 0600.
-    pub(super) fn file(&self, name: &str) -> io::Result<File> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR)?;
+    /// Opens a file of this folder to read and write; `None` where there is none.
+    pub(super) fn file(&self, name: &str) -> io::Result<Option<File>> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            opened => opened?,
+        };
         let stat = rustix::fs::fstat(&file)?;
         let user = rustix::process::geteuid().as_raw();
         let is_regular = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
@@ -71,12 +70,33 @@ impl Folder {
             let why = "it is no file of this user's alone: chown and chmod 600 it, or move it away";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
         }
-        // So that a file which is there for the first time is still there after a loss of power.
+        // So that a file which was there for the first time is still there after a loss of power.
         rustix::fs::fsync(&self.fd)?;
-        Ok(file.into())
+        Ok(Some(file.into()))
     }
 
-    /// Gives a file of this folder another name.
+    /// Makes a file with mode 0600 in place of one that was left behind.
+    pub(super) fn make(&self, name: &str) -> io::Result<File> {
+        match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR)?.into())
+    }
+
+    /// Does something that two processes must not do at a time; `None` where another one is about it. A file system without locks has
+    /// it done.
+    pub(super) fn alone<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        if rustix::fs::flock(&self.fd, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+            return None;
+        }
+        let done = work();
+        let _ = rustix::fs::flock(&self.fd, FlockOperation::Unlock);
+        Some(done)
+    }
+
+    /// Gives a file of this folder another name, which it still has after a loss of power.
     pub(super) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         rustix::fs::renameat(&self.fd, from, &self.fd, to)?;
         Ok(rustix::fs::fsync(&self.fd)?)
@@ -101,7 +121,9 @@ mod tests {
         let path = parent.path().join("a/state");
         let folder = Folder::open(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
-        folder.file("x").unwrap();
+        assert!(folder.file("x").unwrap().is_none());
+        folder.make("x").unwrap();
+        assert!(folder.file("x").unwrap().is_some());
         assert_eq!(std::fs::metadata(path.join("x")).unwrap().mode() & 0o777, 0o600);
         symlink("x", path.join("link")).unwrap();
         assert!(folder.file("link").is_err());
@@ -110,6 +132,10 @@ mod tests {
         std::fs::set_permissions(path.join("x"), std::fs::Permissions::from_mode(0o600)).unwrap();
         std::fs::hard_link(path.join("x"), path.join("y")).unwrap();
         assert!(folder.file("x").is_err(), "it has a second name");
+
+        let second = Folder::open(&path).unwrap();
+        assert_eq!(folder.alone(|| second.alone(|| ())), Some(None), "one at a time");
+        assert_eq!(second.alone(|| ()), Some(()));
 
         symlink(&path, parent.path().join("link")).unwrap();
         assert!(Folder::open(&parent.path().join("link")).is_err());

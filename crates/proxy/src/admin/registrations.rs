@@ -3,7 +3,8 @@
 //! Once a call has returned, its change is on disk and in force. Calls block on the disk, so they belong on a thread that may.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use taskcreds_core::{
     CredentialsId, IdDigest, NewTask, RegisterError, Registration, Registry, RoleKind, SessionCache, Source, Task,
@@ -24,7 +25,12 @@ pub struct Registrations {
     store: Store,
     /// Locked for the whole of each change.
     changes: Mutex<Changes>,
+    /// See [`Registrations::hand_over_by`].
+    hand_over: OnceLock<Box<HandOver>>,
 }
+
+/// What has the next process find the sessions as they are now. Blocks.
+pub type HandOver = dyn Fn() -> io::Result<()> + Send + Sync;
 
 /// What is known beside registry and store, for as long as the process runs.
 #[derive(Default)]
@@ -82,9 +88,16 @@ impl Registrations {
                 _ => changes.dormant.push(registration),
             }
         }
-        let registrations = Self { registry, sessions, store, changes: Mutex::new(changes) };
+        let hand_over = OnceLock::new();
+        let registrations = Self { registry, sessions, store, changes: Mutex::new(changes), hand_over };
         registrations.settle();
         registrations
+    }
+
+    /// From now on this is done before a revocation and a refresh are answered: else the next process could go on with the session that
+    /// a client was told is over. The first call counts.
+    pub fn hand_over_by(&self, hand_over: impl Fn() -> io::Result<()> + Send + Sync + 'static) {
+        let _ = self.hand_over.set(Box::new(hand_over));
     }
 
     /// Registers the roles of one task, all of them or none. One that is registered already with the same settings stands as it is.
@@ -223,7 +236,7 @@ impl Registrations {
     /// after a restart.
     ///
     /// # Errors
-    /// [`AdminError`]; nothing has changed then, but for [`AdminError::NotRecorded`].
+    /// [`AdminError`]; nothing has changed then, but for [`AdminError::NotRecorded`] and [`AdminError::StillKept`].
     pub fn revoke(&self, peer: &Peer, arn: &TaskArn, kind: Option<RoleKind>) -> Result<(), AdminError> {
         let mut changes = self.changes();
         let is_meant =
@@ -241,10 +254,12 @@ impl Registrations {
             Err(error) => return Err(error),
         }
         changes.dormant.retain(|one| !ids.contains(&one.id));
-        if self.record(&[], &ids, &mut changes).is_ok() {
-            return Ok(());
-        }
-        self.make_sure(&mut changes).map_err(|error| AdminError::NotRecorded(arn.clone().into(), error.into()))
+        let recorded = self.record(&[], &ids, &mut changes).or_else(|_| self.make_sure(&mut changes));
+        drop(changes);
+        // Both, whatever comes of the one.
+        let handed_over = self.hand_over.get().map_or(Ok(()), |hand_over| hand_over());
+        recorded.map_err(|error| AdminError::NotRecorded(arn.clone().into(), error.into()))?;
+        handed_over.map_err(|error| AdminError::StillKept(arn.clone().into(), error))
     }
 
     /// Gives one role of a task another id and, where it had a token, another token. The session stays.
@@ -297,6 +312,8 @@ impl Registrations {
         for task in &tasks {
             self.sessions.refresh_now(task);
         }
+        // So that a crash does not undo it. What fails is logged; it is tried again every few seconds.
+        let _ = self.hand_over.get().map(|hand_over| hand_over());
         Ok(tasks)
     }
 
@@ -309,9 +326,29 @@ impl Registrations {
     /// Makes sure that the store holds what is in force, if that is not known.
     pub fn settle(&self) {
         let mut changes = self.changes();
-        if changes.is_unsure && self.make_sure(&mut changes).is_ok() {
-            tracing::info!("the store of the admin socket holds what is in force");
+        let is_news = self.notice(&mut changes);
+        if !changes.is_unsure {
+            return;
         }
+        match self.make_sure(&mut changes) {
+            Ok(()) => tracing::info!("the store of the admin socket holds what is in force"),
+            Err(error) if is_news => tracing::error!("{error}"),
+            Err(_) => {}
+        }
+    }
+
+    /// Sees whether somebody has removed or replaced the store. Returns whether that is news.
+    fn notice(&self, changes: &mut Changes) -> bool {
+        let is_news = !changes.is_unsure && !self.store.is_in_place();
+        if is_news {
+            changes.is_unsure = true;
+            let file = self.store.file();
+            tracing::error!(
+                "{} was removed or replaced while it is in use: what is in force is to be written there again",
+                file.display()
+            );
+        }
+        is_news
     }
 
     /// The configuration has displaced registrations of the socket: they are given up to it. Blocks on the disk.
@@ -320,7 +357,7 @@ impl Registrations {
         self.settle();
     }
 
-    /// What keeps the store from being as it should: a file that was set aside, revocations that it did not take.
+    /// What keeps the store from being as it should: a file that was set aside, removed or replaced, revocations that it did not take.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         match self.store.set_aside() {
@@ -332,6 +369,12 @@ impl Registrations {
                 ));
             }
             Ok(None) => {}
+        }
+        if !self.store.is_in_place() {
+            return Some(format!(
+                "{} was removed or replaced while it is in use; what is in force is written there again within seconds, or the log says why not",
+                self.store.file().display()
+            ));
         }
         // A change under way is no trouble.
         let is_unsure = self.changes.try_lock().is_ok_and(|changes| changes.is_unsure);
@@ -377,6 +420,7 @@ impl Registrations {
     }
 
     fn record(&self, put: &[&Registration], remove: &[IdDigest], changes: &mut Changes) -> Result<(), StoreError> {
+        self.notice(changes);
         if changes.is_unsure {
             self.make_sure(changes)?;
         }

@@ -1,13 +1,15 @@
 //! The registrations of the admin socket on disk, so that they outlive the process: ids and tokens as digests, no credentials.
 //!
-//! A change is on disk when the call returns. A file that is not whole is set aside, never used and never removed.
+//! A change is on disk when the call returns, in the file that the next process will open. A file that is not whole is set aside, never
+//! used and never removed. The file gets its name when it is whole, so that an empty one is a loss and not a beginning.
 
 use std::collections::HashSet;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use redb::backends::FileBackend;
@@ -27,6 +29,8 @@ const FORMAT: TableDefinition<'_, (), u32> = TableDefinition::new("format");
 const FORMAT_VERSION: u32 = 1;
 
 const FILE: &str = "registrations.redb";
+/// What becomes the file when it is whole.
+const NEXT: &str = "registrations.redb.new";
 /// What the name of a file that was set aside begins with.
 const ASIDE: &str = "registrations.redb.corrupt-";
 /// Some thousand registrations take a megabyte.
@@ -36,7 +40,24 @@ const CACHE: usize = 1024 * 1024;
 pub struct Store {
     /// `None` after the disk has failed: the library takes nothing more until the file is opened anew.
     database: Mutex<Option<Database>>,
-    folder: Folder,
+    path: PathBuf,
+    place: Mutex<Place>,
+}
+
+/// Where the file is that is open.
+struct Place {
+    folder: Arc<Folder>,
+    file: Identity,
+}
+
+/// What tells a file from every other one that is there: its device and inode.
+type Identity = (u64, u64);
+
+/// A file that is open, and what it holds.
+struct Opened {
+    database: Database,
+    file: Identity,
+    registrations: Vec<Registration>,
 }
 
 /// Why the store could not be changed.
@@ -48,10 +69,13 @@ pub struct StoreError {
 }
 
 /// Why a file is not taken for a store.
+#[derive(Debug, thiserror::Error)]
 enum Unusable {
     /// It is not whole.
+    #[error("{0}")]
     Corrupt(String),
     /// It may be whole: another program holds it, it is newer, or the machine cannot read it.
+    #[error("{0}")]
     Kept(String),
 }
 
@@ -65,9 +89,9 @@ impl Store {
     /// The folder cannot be used, or the file cannot be read though it may be whole.
     pub fn open(path: &Path) -> Result<(Self, Vec<Registration>), Failure> {
         let folder = Folder::open(path)?;
-        match Self::read(&folder) {
-            Ok((database, registrations)) => Ok((Self::of(database, folder), registrations)),
-            Err(Unusable::Kept(why)) => Err(cannot(path, &why)),
+        let opened = match Self::read(&folder) {
+            Ok(opened) => opened,
+            Err(Unusable::Kept(why)) => return Err(cannot(path, &why)),
             Err(Unusable::Corrupt(why)) => {
                 let stamp = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
                 // A second one within the second must not take the place of the first.
@@ -78,27 +102,44 @@ impl Store {
                      gone until it is registered again",
                     path.join(FILE).display()
                 );
-                match Self::read(&folder) {
-                    Ok((database, registrations)) => Ok((Self::of(database, folder), registrations)),
-                    Err(Unusable::Corrupt(why) | Unusable::Kept(why)) => Err(cannot(path, &why)),
-                }
+                Self::read(&folder).map_err(|why| cannot(path, &why.to_string()))?
             }
-        }
+        };
+        let Opened { database, file, registrations } = opened;
+        let place = Mutex::new(Place { folder: Arc::new(folder), file });
+        Ok((Self { database: Mutex::new(Some(database)), path: path.to_owned(), place }, registrations))
     }
 
-    fn read(folder: &Folder) -> Result<(Database, Vec<Registration>), Unusable> {
-        let file = folder.file(FILE).map_err(|error| Unusable::Kept(format!("{FILE}: {error}")))?;
+    /// Opens the file in this folder, or makes one that holds nothing.
+    fn read(folder: &Folder) -> Result<Opened, Unusable> {
+        let kept = |error: io::Error| Unusable::Kept(format!("{FILE}: {error}"));
+        let Some(file) = folder.file(FILE).map_err(kept)? else {
+            let made = folder.alone(|| {
+                if folder.file(FILE).map_err(kept)?.is_some() {
+                    return Err(in_use());
+                }
+                let opened = Self::opened(folder.make(NEXT).map_err(kept)?)?;
+                folder.rename(NEXT, FILE).map_err(kept)?;
+                Ok(opened)
+            });
+            return made.unwrap_or_else(|| Err(in_use()));
+        };
+        if file.metadata().map_err(kept)?.len() == 0 {
+            return Err(Unusable::Corrupt("it is empty".to_owned()));
+        }
+        Self::opened(file)
+    }
+
+    fn opened(file: File) -> Result<Opened, Unusable> {
+        let identity = file.metadata().map(|about| identity(&about));
+        let identity = identity.map_err(|error| Unusable::Kept(format!("{FILE}: {error}")))?;
         // A file that was altered may have the library panic instead of refusing it.
         let read = catch_unwind(AssertUnwindSafe(|| {
             let database = database(file)?;
             let registrations = registrations(&database)?;
-            Ok((database, registrations))
+            Ok(Opened { database, file: identity, registrations })
         }));
         read.unwrap_or_else(|_| Err(Unusable::Corrupt("reading it ended in a panic".to_owned())))
-    }
-
-    fn of(database: Database, folder: Folder) -> Self {
-        Self { database: Mutex::new(Some(database)), folder }
     }
 
     /// Puts these in and takes those out, in one step.
@@ -106,40 +147,81 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; whether the change is on disk is not known then, and [`Store::replace`] has to follow.
     pub fn change(&self, put: &[&Registration], remove: &[IdDigest]) -> Result<(), StoreError> {
-        self.transact(|transaction| apply(transaction, put, remove))
+        let mut database = self.database();
+        // Taken out, so that what a failure leaves behind is closed and not used again.
+        let open = database.take().filter(|_| self.is_in_place()).ok_or_else(|| self.gone())?;
+        self.commit(&mut database, open, |transaction| apply(transaction, put, remove))
     }
 
-    /// Makes these and no others what the store holds, in one step.
+    /// Makes these and no others what the store holds, in one step. After a failure the file is opened anew, and where it is gone it is made
+    /// anew.
     ///
     /// # Errors
     /// As [`Store::change`].
     pub fn replace(&self, all: &[&Registration]) -> Result<(), StoreError> {
-        self.transact(|transaction| {
+        let mut database = self.database();
+        let open = database.take().filter(|_| self.is_in_place()).map_or_else(|| self.reopened(), Ok)?;
+        self.commit(&mut database, open, |transaction| {
             let stays: HashSet<_> = all.iter().map(|one| *one.id.bytes()).collect();
             transaction.open_table(REGISTRATIONS)?.retain(|id, _| stays.contains(id))?;
             apply(transaction, all, &[])
         })
     }
 
-    /// After a failure the file is opened anew by the next transaction: the library takes nothing more before.
-    fn transact(&self, work: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>) -> Result<(), StoreError> {
-        // Taken out, so that what a failure leaves behind is closed and not used again.
-        let mut place = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        let failed = |cause: String| StoreError { folder: self.folder.path().to_owned(), cause };
-        let database = match place.take() {
-            Some(database) => database,
-            None => match Self::read(&self.folder) {
-                Ok((database, _)) => database,
-                Err(Unusable::Corrupt(why) | Unusable::Kept(why)) => return Err(failed(why)),
-            },
-        };
+    fn commit(
+        &self,
+        place: &mut Option<Database>,
+        database: Database,
+        work: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), StoreError> {
         let changed = database.begin_write().map_err(redb::Error::from).and_then(|transaction| {
             work(&transaction)?;
             Ok(transaction.commit()?)
         });
-        changed.map_err(|cause| failed(cause.to_string()))?;
+        changed.map_err(|cause| self.failed(cause.to_string()))?;
+        // What is in a file that the next process does not find is not on disk.
+        if !self.is_in_place() {
+            return Err(self.gone());
+        }
         *place = Some(database);
         Ok(())
+    }
+
+    fn reopened(&self) -> Result<Database, StoreError> {
+        let folder = Folder::open(&self.path).map_err(|failure| self.failed(failure.message))?;
+        let Opened { database, file, registrations: _ } =
+            Self::read(&folder).map_err(|why| self.failed(format!("{FILE}: {why}")))?;
+        *self.place() = Place { folder: Arc::new(folder), file };
+        Ok(database)
+    }
+
+    /// Whether the file that is open is still the one in the folder: not removed, emptied or replaced by somebody else.
+    #[must_use]
+    pub fn is_in_place(&self) -> bool {
+        let there = std::fs::symlink_metadata(self.file());
+        there.is_ok_and(|there| identity(&there) == self.place().file && there.len() > 0)
+    }
+
+    /// The path of the file.
+    pub(super) fn file(&self) -> PathBuf {
+        self.path.join(FILE)
+    }
+
+    fn gone(&self) -> StoreError {
+        self.failed(format!("{FILE} was removed or replaced while it is in use"))
+    }
+
+    fn failed(&self, cause: String) -> StoreError {
+        StoreError { folder: self.path.clone(), cause }
+    }
+
+    fn database(&self) -> MutexGuard<'_, Option<Database>> {
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // Held for no longer than it takes to read or to set it.
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The file that was set aside, if there is one.
@@ -147,8 +229,17 @@ impl Store {
     /// # Errors
     /// The folder cannot be read any more.
     pub fn set_aside(&self) -> io::Result<Option<String>> {
-        Ok(self.folder.names()?.into_iter().find(|name| name.starts_with(ASIDE)))
+        let folder = Arc::clone(&self.place().folder);
+        Ok(folder.names()?.into_iter().find(|name| name.starts_with(ASIDE)))
     }
+}
+
+fn identity(about: &Metadata) -> Identity {
+    (about.dev(), about.ino())
+}
+
+fn in_use() -> Unusable {
+    Unusable::Kept("another taskcreds is using it".to_owned())
 }
 
 fn cannot(folder: &Path, why: &str) -> Failure {
@@ -216,7 +307,7 @@ fn apply(transaction: &WriteTransaction, put: &[&Registration], remove: &[IdDige
 
 fn unusable(error: DatabaseError) -> Unusable {
     match error {
-        DatabaseError::DatabaseAlreadyOpen => Unusable::Kept("another taskcreds is using it".to_owned()),
+        DatabaseError::DatabaseAlreadyOpen => in_use(),
         DatabaseError::Storage(StorageError::Corrupted(why)) => Unusable::Corrupt(why),
         // A file too short for its own header, or with another one.
         DatabaseError::Storage(StorageError::Io(error))
@@ -236,102 +327,5 @@ fn other(error: redb::Error) -> Unusable {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::FileExt;
-
-    use taskcreds_core::Source;
-    use taskcreds_core::test_util::new_task;
-
-    use super::*;
-
-    fn registration(name: &str) -> Registration {
-        Registration::of(new_task(name), Source::Admin { uid: 1000 })
-    }
-
-    fn ids(registrations: &[Registration]) -> Vec<IdDigest> {
-        let mut ids: Vec<_> = registrations.iter().map(|it| it.id).collect();
-        ids.sort_by_key(|id| *id.bytes());
-        ids
-    }
-
-    #[test]
-    fn what_was_put_in_is_there_after_the_next_start_and_what_was_taken_out_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let [one, two, three] = ["one", "two", "three"].map(registration);
-        {
-            let (store, before) = Store::open(folder.path()).unwrap();
-            assert!(before.is_empty() && store.set_aside().unwrap().is_none());
-            store.change(&[&one, &two], &[]).unwrap();
-            store.change(&[&three], &[one.id]).unwrap();
-        }
-        let (_, after) = Store::open(folder.path()).unwrap();
-        assert_eq!(ids(&after), ids(&[two, three]));
-    }
-
-    #[test]
-    fn two_processes_do_not_share_a_store() {
-        let folder = tempfile::tempdir().unwrap();
-        let _first = Store::open(folder.path()).unwrap();
-        let second = Store::open(folder.path()).map(drop).unwrap_err();
-        assert!(second.message.contains("another taskcreds is using it"), "{}", second.message);
-    }
-
-    /// Grants nothing more than was registered, and loses nothing in silence: whole, or set aside.
-    fn opens_whole_or_set_aside(folder: &Path, whole: &[IdDigest], what: &str) -> bool {
-        let (store, found) = Store::open(folder).unwrap_or_else(|failure| panic!("{what}: {}", failure.message));
-        let aside = store.set_aside().unwrap();
-        match &aside {
-            Some(_) => assert!(found.is_empty(), "{what}"),
-            None => assert_eq!(ids(&found), whole, "{what}"),
-        }
-        drop(store);
-        if let Some(aside) = &aside {
-            std::fs::remove_file(folder.join(aside)).unwrap();
-        }
-        aside.is_some()
-    }
-
-    #[test]
-    fn a_store_that_is_cut_or_altered_is_set_aside_and_never_used_in_part() {
-        let folder = tempfile::tempdir().unwrap();
-        let all: Vec<_> = (0..20).map(|n| registration(&format!("t{n}"))).collect();
-        {
-            let (store, _) = Store::open(folder.path()).unwrap();
-            store.change(&all.iter().collect::<Vec<_>>(), &[]).unwrap();
-        }
-        let (file, whole) = (folder.path().join(FILE), ids(&all));
-        let bytes = std::fs::read(&file).unwrap();
-        let mut set_aside = 0;
-        // Every byte of the header, then one a page: what lies behind is checked by page.
-        for cut in (1..512).chain((512..bytes.len()).step_by(4096)).chain([bytes.len() - 1]) {
-            std::fs::write(&file, &bytes[..cut]).unwrap();
-            set_aside += usize::from(opens_whole_or_set_aside(folder.path(), &whole, &format!("cut at {cut}")));
-        }
-        assert!(set_aside > 500, "{set_aside}");
-        set_aside = 0;
-        let texts = bytes.windows(8).enumerate().filter(|(_, window)| *window == b"taskArn\"").map(|(at, _)| at);
-        for at in texts.collect::<Vec<_>>() {
-            std::fs::write(&file, &bytes).unwrap();
-            let file = File::options().write(true).open(&file).unwrap();
-            file.write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
-            drop(file);
-            set_aside += usize::from(opens_whole_or_set_aside(folder.path(), &whole, &format!("altered at {at}")));
-        }
-        assert!(set_aside >= 1, "{set_aside}");
-    }
-
-    #[test]
-    fn a_store_of_a_newer_program_is_left_as_it_is() {
-        let folder = tempfile::tempdir().unwrap();
-        {
-            let (store, _) = Store::open(folder.path()).unwrap();
-            let database = store.database.lock().unwrap().take().unwrap();
-            let transaction = database.begin_write().unwrap();
-            transaction.open_table(FORMAT).unwrap().insert((), FORMAT_VERSION + 1).unwrap();
-            transaction.commit().unwrap();
-        }
-        let refused = Store::open(folder.path()).map(drop).unwrap_err();
-        assert!(refused.message.contains("its format is 2"), "{}", refused.message);
-        assert!(folder.path().join(FILE).exists());
-    }
-}
+#[path = "store_tests.rs"]
+mod tests;

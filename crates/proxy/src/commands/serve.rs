@@ -73,6 +73,10 @@ pub(super) async fn run(
     let proxy = Proxy::start(config, Base::Chain, environment, sockets)?;
     let endpoint = Arc::clone(proxy.endpoint());
     handover.resume(&endpoint.registry, &endpoint.sessions);
+    #[cfg(unix)]
+    if let Some(registrations) = proxy.registrations() {
+        registrations.hand_over_by(handover.keeps_at_once(Arc::clone(&endpoint.sessions)));
+    }
     let addresses = proxy.addresses();
     say_listening(&addresses);
     if let Some(address) = proxy.operations_address() {

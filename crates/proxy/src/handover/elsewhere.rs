@@ -69,17 +69,33 @@ impl Place {
         _: Option<&Arc<ServiceManager>>,
         _: &HashMap<String, String>,
         (): (),
-    ) -> Result<(Self, Vec<Found>), Failure> {
+    ) -> Result<(Self, Vec<Found>, Leftover), Failure> {
         if keep == KeepSessions::RuntimeDir {
             let message = "[state] sessions = \"runtime-dir\" needs tmpfs, which only Linux has";
             return Err(Failure::new(Exit::Usage, message));
         }
-        Ok((Self::Nowhere, Vec::new()))
+        Ok((Self::Nowhere, Vec::new(), Leftover))
     }
 
-    pub(super) fn chosen(&mut self, _: Option<&Found>, _: &[Found]) {}
+    pub(super) fn chosen(&mut self, _: Option<&Found>, _: &[Found], _: &mut Leftover) {}
 
-    pub(super) async fn write(&mut self, _: impl FnOnce() -> Bytes + Send + 'static) -> io::Result<()> {
+    pub(super) fn has_it(&self) -> bool {
+        true
+    }
+
+    pub(super) fn write(&mut self, _: &[u8]) -> io::Result<()> {
         Ok(())
     }
+
+    #[cfg(unix)]
+    pub(super) fn clear(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Nothing is ever left over.
+pub(super) struct Leftover;
+
+impl Leftover {
+    pub(super) fn remove(self) {}
 }

@@ -5,12 +5,13 @@
 //! the start.
 //!
 //! Level-triggered, like the sweep: every few seconds what there is to keep is compared with what was kept last. A load, a
-//! revocation, a rotation and the end of a session are one case.
+//! revocation, a rotation and the end of a session are one case. A revocation over the admin socket is not answered before that.
 
 #[cfg(not(target_os = "linux"))]
 mod elsewhere;
 #[cfg(target_os = "linux")]
 mod inherited;
+mod keeper;
 #[cfg(target_os = "linux")]
 mod memory;
 #[cfg(target_os = "linux")]
@@ -23,22 +24,22 @@ mod snapshot;
 mod sockets;
 
 use std::collections::HashMap;
-use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use taskcreds_core::{Kept, LeaseId, Registry, SessionCache, Task};
+use taskcreds_core::{Registry, SessionCache};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 #[cfg(not(target_os = "linux"))]
 pub use self::elsewhere::Inherited;
 #[cfg(not(target_os = "linux"))]
-use self::elsewhere::{Found, Place, ServiceManager};
+use self::elsewhere::{Found, Leftover, Place, ServiceManager};
 #[cfg(target_os = "linux")]
 pub use self::inherited::Inherited;
+use self::keeper::{Contents, Keeper, contents};
 #[cfg(target_os = "linux")]
-use self::place::{Found, Place};
+use self::place::{Found, Leftover, Place};
 #[cfg(target_os = "linux")]
 use self::service_manager::ServiceManager;
 use self::snapshot::Snapshot;
@@ -56,19 +57,14 @@ pub fn sessions_in(bytes: &[u8]) -> Option<usize> {
     Snapshot::read(bytes).ok().map(|snapshot| snapshot.len())
 }
 
-/// Which sessions there are, told apart by what every load sets anew.
-type Contents = HashMap<LeaseId, (SystemTime, SystemTime)>;
-
 /// The way of the sessions from process to process.
 pub(crate) struct Handover {
     manager: Option<Arc<ServiceManager>>,
-    place: Place,
     /// What the process before has left.
     left: Option<Snapshot>,
-    /// What was kept last; `None` when that is not known.
-    kept: Option<Contents>,
-    generation: u64,
-    is_failing: bool,
+    /// What of it is gone on with by nobody.
+    leftover: Option<Leftover>,
+    keeper: Arc<Mutex<Keeper>>,
 }
 
 impl Handover {
@@ -87,26 +83,32 @@ impl Handover {
             None
         });
         let manager = manager.map(Arc::new);
-        let (mut place, found) = Place::open(keep, manager.as_ref(), environment, memories)?;
-        let read = found.iter().filter_map(|found| Some((found, read(found)?)));
+        let sts = sts_of(environment);
+        let (mut place, found, mut leftover) = Place::open(keep, manager.as_ref(), environment, memories)?;
+        let read = found.iter().filter_map(|found| Some((found, read(found, sts.as_deref())?)));
         let newest = read.max_by_key(|(_, snapshot)| snapshot.generation);
-        place.chosen(newest.as_ref().map(|(found, _)| *found), &found);
+        place.chosen(newest.as_ref().map(|(found, _)| *found), &found, &mut leftover);
         let left = newest.map(|(_, snapshot)| snapshot);
         let generation = left.as_ref().map_or(0, |left| left.generation);
         // Where nothing was found, nothing is kept; what cannot be read is to be replaced.
         let kept = found.is_empty().then(Contents::new);
-        Ok((Self { manager, place, left, kept, generation, is_failing: false }, sockets))
+        let keeper = Arc::new(Mutex::new(Keeper { place, sts, kept, generation, is_failing: false }));
+        Ok((Self { manager, left, leftover: Some(leftover), keeper }, sockets))
     }
 
-    /// Goes on with the sessions that the process before has left, as far as their tasks are registered. Before anybody is answered.
+    /// Goes on with the sessions that the process before has left, as far as their tasks are registered, and removes what is not gone on
+    /// with. Once the addresses are bound and before anybody is answered.
     pub(crate) fn resume(&mut self, registry: &Registry, sessions: &SessionCache) {
+        if let Some(leftover) = self.leftover.take() {
+            leftover.remove();
+        }
         let Some(mut left) = self.left.take() else { return };
         let (all, now) = (left.len(), SystemTime::now());
         let tasks = registry.tasks();
         let resumed = tasks.iter().filter(|task| left.take(task, now).is_some_and(|kept| sessions.resume(task, kept)));
         let resumed = resumed.count();
         // What was not taken over is to be kept no longer.
-        self.kept = (resumed == all).then(|| contents(&sessions.kept()));
+        locked(&self.keeper).kept = (resumed == all).then(|| contents(&sessions.kept()));
         tracing::info!(resumed, dropped = all - resumed, "sessions of the process before");
     }
 
@@ -127,58 +129,81 @@ impl Handover {
         }
     }
 
+    /// What keeps the sessions as they are now before it returns, for whoever is about to answer that one has ended. Blocks. An error is
+    /// the system's; a session that has ended may still be kept then.
+    #[cfg(unix)]
+    pub(crate) fn keeps_at_once(&self, sessions: Arc<SessionCache>) -> impl Fn() -> std::io::Result<()> + use<> {
+        let keeper = Arc::clone(&self.keeper);
+        move || locked(&keeper).keep_or_clear(&sessions)
+    }
+
     /// Keeps the sessions for the next process, until the last answer is given.
-    pub(crate) async fn run(mut self, sessions: Arc<SessionCache>, last_answer: CancellationToken) {
-        if matches!(self.place, Place::Nowhere) {
+    pub(crate) async fn run(self, sessions: Arc<SessionCache>, last_answer: CancellationToken) {
+        if matches!(locked(&self.keeper).place, Place::Nowhere) {
             return;
         }
+        let keep = || {
+            let (keeper, sessions) = (Arc::clone(&self.keeper), Arc::clone(&sessions));
+            // Off the threads that answer requests. What fails is logged there, and tried again.
+            tokio::task::spawn_blocking(move || locked(&keeper).keep(&sessions))
+        };
         let mut tick = tokio::time::interval(KEEP_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while last_answer.run_until_cancelled(tick.tick()).await.is_some() {
-            self.keep(&sessions).await;
+            let _ = keep().await;
         }
-        self.keep(&sessions).await;
-    }
-
-    /// Keeps the sessions as they are now, if they are not what was kept last.
-    async fn keep(&mut self, sessions: &SessionCache) {
-        let kept = sessions.kept();
-        let contents = contents(&kept);
-        if self.kept.as_ref() == Some(&contents) {
-            return;
-        }
-        let now = SystemTime::now();
-        // Higher than any before, whatever was done to the clock.
-        let generation = snapshot::since_1970(now).max(self.generation.saturating_add(1));
-        let count = kept.len();
-        let bytes = move || snapshot::write(&kept, generation, now).map_err(io::Error::from);
-        match self.place.write(bytes).await {
-            Ok(()) => {
-                (self.kept, self.generation, self.is_failing) = (Some(contents), generation, false);
-                tracing::debug!(sessions = count, "kept for the next process");
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut self.is_failing, true) {
-                    tracing::warn!(%error, "the sessions cannot be kept for the next process; trying again until it goes");
-                }
-            }
-        }
+        let _ = keep().await;
     }
 }
 
-fn contents(kept: &[(Arc<Task>, Kept)]) -> Contents {
-    kept.iter().map(|(task, kept)| (task.lease().id(), (kept.refresh_at, kept.ends_at))).collect()
+// Whole at every point where it could panic.
+fn locked(keeper: &Mutex<Keeper>) -> MutexGuard<'_, Keeper> {
+    keeper.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What was left, or one warning.
-fn read(found: &Found) -> Option<Snapshot> {
+/// What leads to another STS than AWS's; none where nothing does. Two that differ are two, though they may lead to the same.
+fn sts_of(environment: &HashMap<String, String>) -> Option<String> {
+    let set = |name| environment.get(name).map(String::as_str).filter(|value: &&str| !value.is_empty());
+    let endpoint = set("AWS_ENDPOINT_URL_STS").or(set("AWS_ENDPOINT_URL"))?;
+    // Whether the SDK ignores it is for the SDK to say.
+    let ignored = set("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").map(|ignored| format!(" (ignored: {ignored})"));
+    Some(endpoint.to_owned() + &ignored.unwrap_or_default())
+}
+
+/// What was left by a process that has asked this STS, or one warning.
+fn read(found: &Found, sts: Option<&str>) -> Option<Snapshot> {
     let why = match &found.bytes {
         Ok(bytes) => match Snapshot::read(bytes) {
-            Ok(snapshot) => return Some(snapshot),
+            Ok(snapshot) if snapshot.sts.as_deref() == sts => return Some(snapshot),
+            Ok(snapshot) => {
+                let name = |sts: Option<&str>| sts.unwrap_or("AWS itself").to_owned();
+                format!("they are from {}, and this process asks {}", name(snapshot.sts.as_deref()), name(sts))
+            }
             Err(why) => why.to_string(),
         },
         Err(error) => error.to_string(),
     };
     tracing::warn!("the sessions of the process before are not gone on with, and are loaded anew: {why}");
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_sts_is_told_by_what_leads_to_it() {
+        let sts = |variables: &[(&str, &str)]| {
+            let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            sts_of(&variables.collect())
+        };
+        let (of_all, of_sts) = (("AWS_ENDPOINT_URL", "http://all"), ("AWS_ENDPOINT_URL_STS", "http://sts"));
+        assert_eq!(sts(&[]), None);
+        assert_eq!(sts(&[("AWS_ENDPOINT_URL_STS", "")]), None);
+        assert_eq!(sts(&[of_all]).as_deref(), Some("http://all"));
+        assert_eq!(sts(&[of_all, of_sts]).as_deref(), Some("http://sts"));
+        let ignored = ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true");
+        assert_ne!(sts(&[of_sts, ignored]), sts(&[of_sts]));
+        assert_eq!(sts(&[ignored]), None);
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
@@ -28,11 +29,11 @@ pub(super) enum Place {
     Nowhere,
     /// Under two names in turn: the next is stored before the last is removed, so that there is one at every moment.
     ServiceManager(Arc<ServiceManager>, Name),
-    RuntimeDir(Arc<RuntimeDir>),
+    RuntimeDir(RuntimeDir),
 }
 
 impl Place {
-    /// Opens the place that is configured, and clears the others of what was kept there before.
+    /// Opens the place that is configured. Nothing is removed yet, see [`Leftover`].
     ///
     /// # Errors
     /// There is no folder in memory that is this user's alone, and one is asked for.
@@ -41,18 +42,11 @@ impl Place {
         manager: Option<&Arc<ServiceManager>>,
         environment: &HashMap<String, String>,
         memories: Vec<(Name, OwnedFd)>,
-    ) -> Result<(Self, Vec<Found>), Failure> {
+    ) -> Result<(Self, Vec<Found>, Leftover), Failure> {
         let path = RuntimeDir::path(environment);
-        if keep != KeepSessions::RuntimeDir
-            && let Some(path) = &path
-            && RuntimeDir::open(path).is_ok_and(|folder| folder.remove())
-        {
-            tracing::info!("removed the sessions that were kept in {}", path.display());
-        }
-        if let (Some(manager), false) = (manager, keep == KeepSessions::ServiceManager) {
-            for (name, _) in &memories {
-                remove(manager, *name);
-            }
+        let mut leftover = Leftover { folder: None, manager: manager.cloned(), names: Vec::new() };
+        if keep != KeepSessions::ServiceManager {
+            leftover.names.extend(memories.iter().map(|(name, _)| *name));
         }
         match (keep, manager) {
             (KeepSessions::RuntimeDir, _) => {
@@ -65,59 +59,91 @@ impl Place {
                 })?;
                 let folder = RuntimeDir::make(&path).map_err(|why| unfit(format!("{} {why}", path.display())))?;
                 let found = folder.read().transpose().map(|bytes| Found { name: None, bytes });
-                Ok((Self::RuntimeDir(Arc::new(folder)), found.into_iter().collect()))
+                Ok((Self::RuntimeDir(folder), found.into_iter().collect(), leftover))
             }
             (KeepSessions::ServiceManager, Some(manager)) => {
                 let found = memories.into_iter();
                 let found = found.map(|(name, memory)| Found { name: Some(name), bytes: memory::read(memory) });
-                Ok((Self::ServiceManager(Arc::clone(manager), Name::A), found.collect()))
+                Ok((Self::ServiceManager(Arc::clone(manager), Name::A), found.collect(), leftover))
             }
-            _ => Ok((Self::Nowhere, Vec::new())),
+            (KeepSessions::Off, _) => {
+                leftover.folder = path;
+                Ok((Self::Nowhere, Vec::new(), leftover))
+            }
+            // Another instance may keep its sessions in the folder.
+            (KeepSessions::ServiceManager, None) => Ok((Self::Nowhere, Vec::new(), leftover)),
         }
     }
 
-    /// Learns which of what was found is gone on with. The rest is removed.
-    pub(super) fn chosen(&mut self, chosen: Option<&Found>, all: &[Found]) {
-        let Self::ServiceManager(manager, next) = self else { return };
+    /// Learns which of what was found is gone on with. The rest is left over.
+    pub(super) fn chosen(&mut self, chosen: Option<&Found>, all: &[Found], leftover: &mut Leftover) {
+        let Self::ServiceManager(_, next) = self else { return };
         let chosen = chosen.and_then(|found| found.name);
-        for name in all.iter().filter_map(|found| found.name).filter(|name| Some(*name) != chosen) {
-            remove(manager, name);
-        }
+        leftover.names.extend(all.iter().filter_map(|found| found.name).filter(|name| Some(*name) != chosen));
         *next = chosen.map_or(Name::A, Name::other);
+    }
+
+    /// Whether what was written last is still there. A service manager does not tell.
+    pub(super) fn has_it(&self) -> bool {
+        match self {
+            Self::Nowhere | Self::ServiceManager(..) => true,
+            Self::RuntimeDir(folder) => folder.has_file(),
+        }
     }
 
     /// Puts bytes there in place of those before.
     ///
     /// # Errors
     /// The system's; those before are still there then.
-    pub(super) async fn write(&mut self, bytes: impl FnOnce() -> Bytes + Send + 'static) -> io::Result<()> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Nowhere => Ok(()),
             Self::ServiceManager(manager, next) => {
-                let (manager, name) = (Arc::clone(manager), *next);
-                blocking(move || {
-                    manager.store(name, &memory::sealed(&bytes()?)?)?;
-                    manager.remove(name.other())
-                })
-                .await?;
-                *next = name.other();
+                manager.store(*next, &memory::sealed(bytes)?)?;
+                manager.remove(next.other())?;
+                *next = next.other();
                 Ok(())
             }
-            Self::RuntimeDir(folder) => {
-                let folder = Arc::clone(folder);
-                blocking(move || folder.write(&bytes()?)).await
+            Self::RuntimeDir(folder) => folder.write(bytes),
+        }
+    }
+
+    /// Removes what is there.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn clear(&self) -> io::Result<()> {
+        match self {
+            Self::Nowhere => Ok(()),
+            Self::ServiceManager(manager, _) => {
+                [Name::A, Name::B].into_iter().try_for_each(|name| manager.remove(name))
             }
+            Self::RuntimeDir(folder) => folder.clear(),
         }
     }
 }
 
-/// Off the threads that answer requests: it takes milliseconds, and longer while the service manager does not listen.
-async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(io::Error::other("the work was broken off")))
+/// What was kept and is gone on with by nobody.
+pub(super) struct Leftover {
+    /// The folder in which nothing is to be kept.
+    folder: Option<PathBuf>,
+    manager: Option<Arc<ServiceManager>>,
+    names: Vec<Name>,
 }
 
-fn remove(manager: &ServiceManager, name: Name) {
-    if let Err(error) = manager.remove(name) {
-        tracing::warn!(%error, "the service manager was not told to remove {name}");
+impl Leftover {
+    /// Removes it. For a process that has its addresses: one that does not come to serve takes nothing from another.
+    pub(super) fn remove(self) {
+        if let Some(path) = self.folder
+            && RuntimeDir::open(&path).is_ok_and(|folder| folder.remove())
+        {
+            tracing::info!("removed the sessions that were kept in {}", path.display());
+        }
+        let Some(manager) = self.manager else { return };
+        for name in self.names {
+            if let Err(error) = manager.remove(name) {
+                tracing::warn!(%error, "the service manager was not told to remove {name}");
+            }
+        }
     }
 }

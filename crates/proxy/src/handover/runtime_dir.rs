@@ -114,13 +114,32 @@ impl RuntimeDir {
         Ok(Some(bytes))
     }
 
+    /// Removes the file, whatever it is.
+    ///
+    /// # Errors
+    /// The system's: it is still there.
+    pub(super) fn clear(&self) -> io::Result<()> {
+        // Half a file is never read.
+        let _ = unlinkat(&self.0, NEXT, AtFlags::empty());
+        match unlinkat(&self.0, NAME, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Removes the file. Returns whether there was one that is this user's.
     pub(super) fn remove(&self) -> bool {
-        let own = |name| {
-            statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|about| is_own(&about) && is_file(&about))
-        };
-        let remove = |name| own(name) && unlinkat(&self.0, name, AtFlags::empty()).is_ok();
+        let remove = |name| self.has(name) && unlinkat(&self.0, name, AtFlags::empty()).is_ok();
         [remove(NEXT), remove(NAME)].contains(&true)
+    }
+
+    /// Whether there is a file of this user's.
+    pub(super) fn has_file(&self) -> bool {
+        self.has(NAME)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|about| is_own(&about) && is_file(&about))
     }
 }
 

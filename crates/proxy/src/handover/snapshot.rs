@@ -44,6 +44,9 @@ struct Document<'a> {
     generation: u64,
     /// Milliseconds since 1970, like all times here.
     written_at: u64,
+    /// Which STS the sessions are from; none: AWS itself.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    sts: Option<Cow<'a, str>>,
     #[serde(borrow)]
     sessions: Vec<Item<'a>>,
 }
@@ -92,10 +95,12 @@ pub(super) fn write(
     kept: &[(Arc<Task>, Kept)],
     generation: u64,
     now: SystemTime,
+    sts: Option<&str>,
 ) -> serde_json::Result<Zeroizing<Vec<u8>>> {
     let program = env!("CARGO_PKG_VERSION");
     let sessions = kept.iter().map(|(task, kept)| item(task, kept)).collect();
-    let document = Document { format: FORMAT, program, generation, written_at: since_1970(now), sessions };
+    let (written_at, sts) = (since_1970(now), sts.map(Cow::from));
+    let document = Document { format: FORMAT, program, generation, written_at, sts, sessions };
     // Measured first and then written into a buffer that never grows, so that no half of it stays behind in memory.
     let mut length = Length(0);
     serde_json::to_writer(&mut length, &document)?;
@@ -164,6 +169,8 @@ pub(super) struct Snapshot {
     /// Of two snapshots the one with the higher number counts.
     pub(super) generation: u64,
     written_at: SystemTime,
+    /// Which STS the sessions are from; none: AWS itself.
+    pub(super) sts: Option<String>,
     /// By the digest of the credentials id.
     sessions: HashMap<String, Left>,
 }
@@ -202,7 +209,8 @@ impl Snapshot {
         let written_at = time(document.written_at).ok_or(Unreadable::Damaged)?;
         let sessions = document.sessions.into_iter().map(|item| Some((item.id.to_string(), left(item)?)));
         let sessions = sessions.collect::<Option<_>>().ok_or(Unreadable::Damaged)?;
-        Ok(Self { generation: document.generation, written_at, sessions })
+        let sts = document.sts.map(Cow::into_owned);
+        Ok(Self { generation: document.generation, written_at, sts, sessions })
     }
 
     /// How many sessions are left.

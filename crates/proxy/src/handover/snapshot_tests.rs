@@ -19,7 +19,7 @@ fn session(expiration: SystemTime) -> Kept {
 }
 
 fn one(task: &Arc<Task>) -> Zeroizing<Vec<u8>> {
-    write(&[(Arc::clone(task), session(EPOCH + HOUR))], 7, EPOCH).unwrap()
+    write(&[(Arc::clone(task), session(EPOCH + HOUR))], 7, EPOCH, None).unwrap()
 }
 
 /// Bytes with a digest that is right for them.
@@ -118,6 +118,15 @@ fn another_form_is_named_with_the_version_that_has_written_it() {
     let read = Snapshot::read(&whole(br#"{"format":2,"program":"9.9.9","what":["ever"]}"#));
     assert_eq!(read.unwrap_err(), Unreadable::Format { format: 2, program: "9.9.9".to_owned() });
     assert_eq!(Snapshot::read(&whole(b"{}")).unwrap_err(), Unreadable::Damaged);
+}
+
+#[test]
+fn a_document_tells_its_sts_and_one_that_tells_none_is_from_aws_itself() {
+    let kept = [(registered(new_task("web")), session(EPOCH + HOUR))];
+    let from = |sts| Snapshot::read(&write(&kept, 7, EPOCH, sts).unwrap()).unwrap().sts;
+    assert_eq!((from(None), from(Some("http://\"a\""))), (None, Some("http://\"a\"".to_owned())));
+    // As every document was that an older program has written.
+    assert!(!String::from_utf8_lossy(&one(&kept[0].0)).contains("\"sts\""));
 }
 
 #[test]

@@ -247,7 +247,7 @@ fn with_2000_tasks_in_the_store_the_first_request_is_answered_soon_after_the_sta
 #[test]
 fn a_store_that_is_not_whole_is_set_aside_whole_and_told_until_it_is_moved_away() {
     type Harm = fn(&Path);
-    let harms: [(&str, Harm); 2] = [
+    let harms: [(&str, Harm); 3] = [
         ("a page overwritten", |file| {
             let bytes = fs::read(file).unwrap();
             let at = bytes.windows(8).position(|window| window == b"taskArn\"").unwrap() / 4096 * 4096;
@@ -257,6 +257,7 @@ fn a_store_that_is_not_whole_is_set_aside_whole_and_told_until_it_is_moved_away(
             let file = fs::File::options().write(true).open(file).unwrap();
             file.set_len(file.metadata().unwrap().len() / 2).unwrap();
         }),
+        ("emptied", |file| fs::File::options().write(true).open(file).unwrap().set_len(0).unwrap()),
     ];
     for (what, harm) in harms {
         let (sts, place, task) = (Sts::new(), Place::new(), Task::without_id("web"));
@@ -279,6 +280,60 @@ fn a_store_that_is_not_whole_is_set_aside_whole_and_told_until_it_is_moved_away(
         until("ready", || readiness(&proxy)["ready"] == true);
         assert_eq!(place.list().len(), 1);
     }
+}
+
+#[test]
+fn what_is_answered_after_the_store_was_removed_or_replaced_lasts_and_what_is_revoked_stays_so() {
+    type Harm = fn(state: &Path, older: &Path);
+    let harms: [(&str, Harm); 3] = [
+        ("the file removed", |state, _| fs::remove_file(state.join("registrations.redb")).unwrap()),
+        ("the folder removed", |state, _| fs::remove_dir_all(state).unwrap()),
+        ("an older copy moved in", |state, older| fs::rename(older, state.join("registrations.redb")).unwrap()),
+    ];
+    for (what, harm) in harms {
+        let (sts, place) = (Sts::new(), Place::new());
+        let [gone, kept, late] = ["gone", "kept", "late"].map(Task::without_id);
+        let older = place.folder.path().join("older");
+        let proxy = place.serve(&sts);
+        place.add(&gone, "");
+        ended_by(proxy, Signal::TERM);
+        fs::copy(place.state().join("registrations.redb"), &older).unwrap();
+        let proxy = place.serve(&sts);
+        place.add(&kept, "");
+        place.task(&format!("rm {}", gone.arn()));
+        harm(&place.state(), &older);
+        place.add(&late, "");
+        proxy.logs("was removed or replaced while it is in use");
+        until("ready", || readiness(&proxy)["ready"] == true);
+        ended_by(proxy, Signal::KILL);
+
+        let _proxy = place.serve(&sts);
+        let arns = |view: &Value| view["taskArn"].as_str().unwrap().to_owned();
+        let (mut there, mut wanted) = (place.list().iter().map(arns).collect::<Vec<_>>(), [kept.arn(), late.arn()]);
+        there.sort();
+        wanted.sort();
+        assert_eq!(there, wanted, "{what}");
+    }
+}
+
+#[test]
+fn what_was_put_in_the_place_of_the_store_and_is_none_is_told_until_it_is_moved_away() {
+    let (sts, place, task) = (Sts::new(), Place::new(), Task::without_id("web"));
+    let proxy = place.serve(&sts);
+    let other = place.folder.path().join("other");
+    fs::write(&other, "no store").unwrap();
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::rename(&other, place.state().join("registrations.redb")).unwrap();
+    // Nobody has asked for a change.
+    let ready = readiness(&proxy);
+    assert_eq!((&ready["ready"], &ready["reasons"][0]["check"]), (&json!(false), &json!("store")));
+    proxy.logs("takes no changes");
+    let add = format!("add --task-arn {} --role-arn {}", task.arn(), task.role_arn());
+    assert_eq!(refusal(&place.run(&add)), (70, "StoreFailed".to_owned()));
+    assert_eq!(fs::read(place.state().join("registrations.redb")).unwrap(), b"no store");
+    fs::remove_file(place.state().join("registrations.redb")).unwrap();
+    until("ready", || readiness(&proxy)["ready"] == true);
+    assert_eq!(place.run(&add).code(), 0);
 }
 
 fn aside(folder: &Path) -> Option<PathBuf> {

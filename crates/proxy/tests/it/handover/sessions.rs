@@ -12,6 +12,7 @@ use rustix::fs::{SealFlags, fcntl_get_seals};
 
 use super::{ALL_SEALS, Upstream, memory};
 use crate::http::get;
+use crate::place::{Place, read, refusal, started};
 use crate::rig::{self, until};
 use crate::supervisor::Supervisor;
 use crate::tasks::{Config, Task};
@@ -23,18 +24,22 @@ fn rewrite(file: &Path, head: &str, tasks: &[Task]) {
     fs::rename(next, file).unwrap();
 }
 
+/// The document in these bytes, which are whole up to its end.
+fn document(bytes: &[u8]) -> serde_json::Value {
+    serde_json::from_slice(bytes.split(|byte| *byte == b'\n').next().unwrap()).unwrap()
+}
+
+fn sessions(document: &serde_json::Value) -> &Vec<serde_json::Value> {
+    document.get("sessions").unwrap().as_array().unwrap()
+}
+
 fn contents(memory: &OwnedFd) -> Vec<u8> {
     fs::read(format!("/proc/self/fd/{}", memory.as_raw_fd())).unwrap()
 }
 
 /// How many sessions are in each memory that is kept.
 fn counts(supervisor: &Supervisor) -> Vec<usize> {
-    let count = |(_, memory): (String, OwnedFd)| {
-        let bytes = contents(&memory);
-        let json: serde_json::Value =
-            serde_json::from_slice(bytes.split(|byte| *byte == b'\n').next().unwrap()).unwrap();
-        json.get("sessions").unwrap().as_array().unwrap().len()
-    };
+    let count = |(_, memory): (String, OwnedFd)| sessions(&document(&contents(&memory))).len();
     supervisor.kept().into_iter().map(count).collect()
 }
 
@@ -137,6 +142,95 @@ fn a_task_that_was_revoked_while_the_proxy_ran_has_no_session_after_a_kill() {
     assert_eq!(get(next.address(), &gone.path()).status, 503);
 }
 
+/// An agent that chooses its ids can register what it has revoked just as it was.
+fn with_id(task: &Task) -> String {
+    serde_json::json!({"taskArn": task.arn(), "roleArn": task.role_arn(), "credentialsId": task.id}).to_string()
+}
+
+#[test]
+fn when_a_revocation_is_answered_its_session_is_kept_no_longer_not_even_for_the_same_id_after_a_kill() {
+    let (upstream, place, task) = (Upstream::new(), Place::new(), Task::new("web"));
+    let (supervisor, runtime) = (Supervisor::new(), tempfile::tempdir_in("/dev/shm").unwrap());
+    let file = runtime.path().join("taskcreds/sessions");
+    let in_file = || fs::read(&file).map_or(0, |bytes| sessions(&document(&bytes)).len());
+    let in_memory = || {
+        supervisor.told();
+        counts(&supervisor).iter().sum()
+    };
+    let (by_file, by_manager) = ("[state]\nsessions = \"runtime-dir\"\n", "");
+    let ways: [(&str, &dyn Fn() -> usize); 2] = [(by_file, &in_file), (by_manager, &in_memory)];
+    for (head, count) in ways {
+        let config = Config::with(head, &[]);
+        let start = || {
+            let start = place.start_with(upstream.serve(&config.file()));
+            if head.is_empty() {
+                supervisor.start(start, [])
+            } else {
+                start.env("RUNTIME_DIRECTORY", file.parent().unwrap())
+            }
+        };
+        upstream.gate.open();
+        let first = started(start());
+        let added: serde_json::Value = serde_json::from_str(&place.request(&with_id(&task)).stdout).unwrap();
+        assert_eq!(read(&first, &added).status, 200);
+        until("it is kept", || count() == 1);
+        upstream.gate.close();
+        place.task(&format!("rm {}", task.arn()));
+        assert_eq!(count(), 0, "the revocation was answered");
+        assert_eq!(place.request(&with_id(&task)).code(), 0);
+        first.kill();
+
+        let next = started(start());
+        assert_eq!(read(&next, &added).status, 503, "{head}");
+        place.task(&format!("rm {}", task.arn()));
+    }
+}
+
+#[test]
+fn a_refresh_that_was_answered_outlives_a_kill() {
+    let (upstream, place, task) = (Upstream::new(), Place::new(), Task::new("web"));
+    let runtime = tempfile::tempdir_in("/dev/shm").unwrap();
+    let file = runtime.path().join("taskcreds/sessions");
+    let config = Config::with("[state]\nsessions = \"runtime-dir\"\n", &[]);
+    let start = || place.start_with(upstream.serve(&config.file())).env("RUNTIME_DIRECTORY", file.parent().unwrap());
+    let first = started(start());
+    let added: serde_json::Value = serde_json::from_str(&place.request(&with_id(&task)).stdout).unwrap();
+    let before = read(&first, &added);
+    until("it is kept", || file.exists());
+    upstream.gate.close();
+    place.task(&format!("refresh {}", task.arn()));
+    first.kill();
+
+    let next = started(start());
+    assert_eq!(read(&next, &added).body, before.body, "until there is another one");
+    upstream.gate.open();
+    until("there is another one", || read(&next, &added).body != before.body);
+}
+
+#[test]
+fn a_revocation_whose_session_stays_in_the_folder_is_not_answered_as_done() {
+    let (upstream, place, task) = (Upstream::new(), Place::new(), Task::new("web"));
+    let runtime = tempfile::tempdir_in("/dev/shm").unwrap();
+    let folder = runtime.path().join("taskcreds");
+    let config = Config::with("[state]\nsessions = \"runtime-dir\"\n", &[]);
+    let start = || place.start_with(upstream.serve(&config.file())).env("RUNTIME_DIRECTORY", &folder);
+    let first = started(start());
+    let added: serde_json::Value = serde_json::from_str(&place.request(&with_id(&task)).stdout).unwrap();
+    assert_eq!(read(&first, &added).status, 200);
+    until("it is kept", || folder.join("sessions").exists());
+    // Where it cannot be written anew it is removed.
+    fs::create_dir(folder.join("sessions.new")).unwrap();
+    assert_eq!(place.run(&format!("rm {}", task.arn())).code(), 0);
+    assert!(!folder.join("sessions").exists());
+    // Where it cannot be removed either, that is told, and the revocation is in force.
+    fs::create_dir(folder.join("sessions")).unwrap();
+    assert_eq!(place.request(&with_id(&task)).code(), 0);
+    assert_eq!(read(&first, &added).status, 200);
+    assert_eq!(refusal(&place.run(&format!("rm {}", task.arn()))), (70, "StoreFailed".to_owned()));
+    assert_eq!(read(&first, &added).status, 400);
+    first.logs("its session is still kept");
+}
+
 #[test]
 fn of_two_memories_the_newer_counts_whichever_its_name() {
     let (upstream, supervisor) = (Upstream::new(), Supervisor::new());
@@ -199,6 +293,25 @@ fn a_memory_that_is_not_sealed_or_no_snapshot_costs_a_warning_and_an_sts_call() 
 }
 
 #[test]
+fn the_sessions_of_another_sts_do_not_go_on() {
+    let (upstream, supervisor, task) = (Upstream::new(), Supervisor::new(), Task::new("web"));
+    let config = Config::new(std::slice::from_ref(&task));
+    keep_one(&upstream, &supervisor, &config, &task);
+
+    let another = Upstream::new();
+    let next = supervisor.start(another.serve(&config.file()), []).spawn();
+    assert_eq!(get(next.address(), &task.path()).status, 200);
+    assert_eq!((upstream.sts.assume_role_calls().len(), another.sts.assume_role_calls().len()), (1, 1));
+    let log = next.end().stderr;
+    let told = format!("they are from {}, and this process asks {}", upstream.gate.endpoint, another.gate.endpoint);
+    assert!(log.contains(&told), "{log}");
+    // Nor do they come back with their STS.
+    let back = supervisor.start(upstream.serve(&config.file()), []).spawn();
+    assert_eq!(get(back.address(), &task.path()).status, 200);
+    assert_eq!(upstream.sts.assume_role_calls().len(), 2);
+}
+
+#[test]
 fn sessions_off_keeps_nothing_and_has_removed_what_was_kept() {
     let (upstream, supervisor, task) = (Upstream::new(), Supervisor::new(), Task::new("web"));
     let config = Config::new(std::slice::from_ref(&task));
@@ -241,14 +354,50 @@ fn in_a_runtime_folder_the_sessions_go_on_without_a_service_manager() {
     assert_eq!(get(next.address(), &task.path()).status, 503);
     assert!(next.end().stderr.contains("the file is not this user's alone"));
 
-    // Set back, the file does not stay behind.
+    // What is not said to be removed may be another instance's.
     fs::write(&file, "left over").unwrap();
     rewrite(&config.file(), "", std::slice::from_ref(&task));
+    let without = start().spawn();
+    without.says("listening on ");
+    without.end();
+    assert_eq!(
+        fs::read(&file).unwrap(),
+        b"left over",
+        "without a service manager nothing is kept, and nothing removed"
+    );
+
+    rewrite(&config.file(), "[state]\nsessions = \"off\"\n", std::slice::from_ref(&task));
     let last = start().spawn();
     last.says("listening on ");
     assert!(!file.exists());
     last.end();
-    assert!(!file.exists(), "without a service manager nothing is kept");
+    assert!(!file.exists());
+}
+
+#[test]
+fn a_process_that_does_not_come_to_serve_removes_no_sessions_and_ones_that_are_gone_are_kept_again() {
+    let (upstream, supervisor, task) = (Upstream::new(), Supervisor::new(), Task::new("web"));
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let file = folder.path().join("taskcreds/sessions");
+    let config = Config::with("[state]\nsessions = \"runtime-dir\"\n", std::slice::from_ref(&task));
+    let start = |config: &Config| upstream.serve(&config.file()).env("RUNTIME_DIRECTORY", file.parent().unwrap());
+    let first = start(&config).spawn();
+    assert_eq!(get(first.address(), &task.path()).status, 200);
+    until("it is kept", || file.exists());
+    let before = fs::read(&file).unwrap();
+
+    supervisor.keep("sessions-a", memory(&before, ALL_SEALS));
+    let off = Config::with("[state]\nsessions = \"off\"\n", std::slice::from_ref(&task));
+    let taken = format!("--listen {}", first.address());
+    let refused = supervisor.start(start(&off).args(&taken), []).run();
+    assert_eq!(refused.code(), 69, "{}", refused.stderr);
+    assert_eq!((fs::read(&file).unwrap(), supervisor.told()), (before, Vec::new()));
+
+    fs::remove_file(&file).unwrap();
+    until("it is kept again", || file.exists());
+    first.kill();
+    upstream.gate.close();
+    assert_eq!(get(start(&config).spawn().address(), &task.path()).status, 200);
 }
 
 #[test]
