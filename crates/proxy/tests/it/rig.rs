@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tokio::signal::unix::SignalKind;
 
 use crate::http;
 use crate::netns::Netns;
@@ -33,6 +34,19 @@ pub(crate) fn runtime() -> &'static tokio::runtime::Runtime {
         LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
     &RUNTIME
 }
+
+/// Whoever runs the tests may ignore signals, as a shell has what it starts in the background do, and so would every program that is started
+/// here. What is caught here is at its default there.
+static HEEDED: LazyLock<()> = LazyLock::new(|| {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
+    let ignored = u64::from_str_radix(ignored, 16).unwrap();
+    let signals = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM].map(Signal::as_raw);
+    for signal in signals.into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 1) {
+        let _runtime = runtime().enter();
+        drop(tokio::signal::unix::signal(SignalKind::from_raw(signal)).unwrap());
+    }
+});
 
 /// A moment, for a loop that waits for what cannot be awaited and has a deadline.
 pub(crate) fn pause() {
@@ -193,6 +207,7 @@ impl Start {
 
     /// Starts it.
     pub(crate) fn spawn(mut self) -> Process {
+        LazyLock::force(&HEEDED);
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().expect("the binary starts");
         let stdout = Capture::of(child.stdout.take().unwrap());
