@@ -15,6 +15,7 @@ pub mod control;
 pub mod documents;
 pub mod failure;
 pub mod fixture;
+mod folder;
 pub mod handover;
 pub mod hardening;
 pub mod http;

@@ -35,7 +35,7 @@ pub async fn ask(socket: &Path, method: Method, path: &str, body: Option<&impl S
 /// Whoever could have made the socket there is trusted: root, this user, and the owner of its folder. Somebody else's socket in a folder
 /// like /tmp would be told ids and tokens.
 fn check_server(socket: &Path, stream: &UnixStream) -> io::Result<()> {
-    let folder = socket.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = crate::folder::of(socket);
     let (server, owner) = (stream.peer_cred()?.uid(), std::fs::metadata(folder)?.uid());
     if [0, owner, rustix::process::geteuid().as_raw()].contains(&server) {
         return Ok(());

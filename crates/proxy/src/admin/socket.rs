@@ -221,7 +221,7 @@ async fn settle(registrations: Arc<Registrations>, stop: CancellationToken) {
 
 /// Who can write to the folder can put another socket in this one's place.
 fn check_folder(path: &Path) -> Result<(), String> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = crate::folder::of(path);
     if !folder.exists() {
         let mut builder = std::fs::DirBuilder::new();
         builder.mode(0o755).create(folder).map_err(|error| format!("its folder {}: {error}", folder.display()))?;

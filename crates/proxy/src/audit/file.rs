@@ -31,7 +31,7 @@ struct Open {
 impl RotatedFile {
     /// Opens it to add to what is there.
     pub(super) fn open(path: &Path, rotation: Rotation) -> io::Result<Self> {
-        folder::make(folder::of(path))?;
+        folder::make(crate::folder::of(path))?;
         Ok(Self { path: path.to_owned(), rotation, open: Some(Open::new(path)?) })
     }
 
@@ -99,7 +99,7 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
 
 impl Open {
     fn new(path: &Path) -> io::Result<Self> {
-        folder::check(folder::of(path))?;
+        folder::check(crate::folder::of(path))?;
         let mut options = File::options();
         options.append(true).create(true);
         #[cfg(unix)]

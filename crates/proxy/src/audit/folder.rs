@@ -3,11 +3,6 @@
 use std::io;
 use std::path::Path;
 
-/// The folder that a file is in.
-pub(crate) fn of(file: &Path) -> &Path {
-    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 /// Makes it with mode 0700, if only that is missing.
 pub(super) fn make(folder: &Path) -> io::Result<()> {
     #[cfg_attr(not(unix), expect(unused_mut, reason = "there is no mode to set"))]

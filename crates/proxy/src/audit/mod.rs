@@ -4,7 +4,7 @@
 
 mod ecs;
 pub(crate) mod file;
-pub(crate) mod folder;
+mod folder;
 pub mod log;
 pub mod record;
 pub mod search;

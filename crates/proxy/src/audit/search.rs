@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::file::number_of;
-use super::folder;
 use super::record::Record;
+use crate::folder;
 
 /// What is asked for. A record must fit every part that is there.
 #[derive(Clone, Debug, Default)]

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::section::{Faults, Section};
 use crate::audit::file::number_of;
 use crate::audit::log::{Place, Rotation};
-use crate::audit::{Settings, folder, refused};
+use crate::audit::{Settings, refused};
+use crate::folder;
 
 const MEGABYTES: u32 = 50;
 const HOURS: u32 = 24;

@@ -68,7 +68,7 @@ fn check(path: &Path, file: &std::fs::File) -> Result<Access, String> {
     // The folder of each link on the way, and of the file itself at last.
     let mut place = path.to_owned();
     for _ in 0..MOST_LINKS {
-        let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = crate::folder::of(&place);
         let mode = std::fs::metadata(folder).map_err(cannot)?.mode();
         let shown = folder.display();
         // In a folder with the sticky bit, as /tmp, only the owner of a file can replace it.

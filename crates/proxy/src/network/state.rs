@@ -46,10 +46,7 @@ impl Store {
     /// # Errors
     /// It cannot be made or opened, or others may write to it.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
+        let folder = crate::folder::of(path);
         let cannot = |why: String| {
             let exit = Exit::Unavailable;
             Failure::new(
