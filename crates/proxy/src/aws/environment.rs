@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use taskcreds_core::{IdDigest, Registry};
 
-use crate::http::{LINK_LOCAL, is_local};
+use crate::http::{ENDPOINT, is_local};
 use crate::launch::{FULL, RELATIVE};
 
 /// Why the environment would have the proxy ask itself for its own credentials or as STS; `None` when it would not.
@@ -29,10 +29,9 @@ pub fn points_at_itself(
             hosts.iter().any(|host| listening.iter().any(|address| answers(*address, *host, port)))
         })
     };
-    // As the SDK reads them: the first that is set counts, unless all are to be ignored.
-    let endpoints = [ENDPOINT_STS, ENDPOINT].into_iter().find_map(|name| Some((name, set(name)?)));
+    // As the SDK reads them, unless all are to be ignored.
     let ignored = set(IGNORE_ENDPOINTS).is_some_and(|value| value.eq_ignore_ascii_case("true"));
-    if let Some((name, uri)) = endpoints.filter(|_| !ignored)
+    if let Some((name, uri)) = sts_endpoint(environment).filter(|_| !ignored)
         && here(uri)
     {
         return Some(format!(
@@ -41,7 +40,7 @@ pub fn points_at_itself(
         ));
     }
     let (name, itself) = if let Some(uri) = set(RELATIVE) {
-        let here = listening.iter().any(|address| answers(*address, IpAddr::V4(LINK_LOCAL), 80));
+        let here = listening.iter().any(|address| answers(*address, ENDPOINT.ip(), ENDPOINT.port()));
         (RELATIVE, here || own_id(uri))
     } else if let Some(uri) = set(FULL) {
         (FULL, here(uri) || own_id(uri))
@@ -56,9 +55,16 @@ pub fn points_at_itself(
     })
 }
 
-const ENDPOINT_STS: &str = "AWS_ENDPOINT_URL_STS";
-const ENDPOINT: &str = "AWS_ENDPOINT_URL";
-const IGNORE_ENDPOINTS: &str = "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS";
+/// The variable that leads to another STS than AWS's, and where it leads: the first that is set counts.
+pub(crate) fn sts_endpoint(environment: &HashMap<String, String>) -> Option<(&'static str, &str)> {
+    ENDPOINTS
+        .into_iter()
+        .find_map(|name| Some((name, environment.get(name).filter(|value| !value.is_empty())?.as_str())))
+}
+
+const ENDPOINTS: [&str; 2] = ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"];
+/// Whether the variables for endpoints count for nothing.
+pub(crate) const IGNORE_ENDPOINTS: &str = "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS";
 
 fn answers(listening: SocketAddr, host: IpAddr, port: u16) -> bool {
     listening.port() == port && (listening.ip() == host || (listening.ip().is_unspecified() && is_local(host)))
@@ -121,7 +127,7 @@ mod tests {
             points_at_itself(&environment, &here, &registry)
         };
         let (own, other) = ("http://localhost:51679", "https://sts.us-west-2.amazonaws.com");
-        for name in [ENDPOINT_STS, ENDPOINT] {
+        for name in ENDPOINTS {
             let reason = told(&[(name, own)]).unwrap();
             assert!(reason.starts_with(&format!("{name} ")) && reason.contains("itself"), "{reason}");
             assert_eq!(told(&[(name, other)]), None);
@@ -132,7 +138,7 @@ mod tests {
             assert!(told(&[(name, other), (FULL, "http://127.0.0.1:51679/x")]).is_some());
         }
         // That for STS alone goes first.
-        assert_eq!(told(&[(ENDPOINT_STS, other), (ENDPOINT, own)]), None);
-        assert!(told(&[(ENDPOINT_STS, own), (ENDPOINT, other)]).is_some());
+        assert_eq!(told(&[(ENDPOINTS[0], other), (ENDPOINTS[1], own)]), None);
+        assert!(told(&[(ENDPOINTS[0], own), (ENDPOINTS[1], other)]).is_some());
     }
 }

@@ -130,11 +130,8 @@ async fn run_until_asked_to_stop(proxy: Proxy, mut signals: Signals) {
 
 /// Tells who wants real STS and has an environment that leads elsewhere, as after pasting lines of `dev`.
 fn warn_of_another_sts(environment: &HashMap<String, String>) {
-    for name in ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"] {
-        if let Some(endpoint) = environment.get(name).filter(|endpoint| !endpoint.is_empty()) {
-            tracing::warn!("sessions come from {name}={endpoint}, not from AWS: unset it for your own account");
-            return;
-        }
+    if let Some((name, endpoint)) = crate::aws::sts_endpoint(environment) {
+        tracing::warn!("sessions come from {name}={endpoint}, not from AWS: unset it for your own account");
     }
 }
 

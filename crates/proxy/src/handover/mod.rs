@@ -44,6 +44,7 @@ use self::place::{Found, Leftover, Place};
 use self::service_manager::ServiceManager;
 use self::snapshot::Snapshot;
 pub use self::sockets::Sockets;
+use crate::aws::{IGNORE_ENDPOINTS, sts_endpoint};
 use crate::config::KeepSessions;
 use crate::failure::Failure;
 
@@ -163,10 +164,10 @@ fn locked(keeper: &Mutex<Keeper>) -> MutexGuard<'_, Keeper> {
 
 /// What leads to another STS than AWS's; none where nothing does. Two that differ are two, though they may lead to the same.
 fn sts_of(environment: &HashMap<String, String>) -> Option<String> {
-    let set = |name| environment.get(name).map(String::as_str).filter(|value: &&str| !value.is_empty());
-    let endpoint = set("AWS_ENDPOINT_URL_STS").or(set("AWS_ENDPOINT_URL"))?;
+    let (_, endpoint) = sts_endpoint(environment)?;
     // Whether the SDK ignores it is for the SDK to say.
-    let ignored = set("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").map(|ignored| format!(" (ignored: {ignored})"));
+    let ignored = environment.get(IGNORE_ENDPOINTS).filter(|value| !value.is_empty());
+    let ignored = ignored.map(|ignored| format!(" (ignored: {ignored})"));
     Some(endpoint.to_owned() + &ignored.unwrap_or_default())
 }
 
