@@ -168,9 +168,7 @@ impl Sts {
     /// One call; a second one when STS says that the proxy's own credentials have ended and there are other ones by now.
     async fn ask(&self, spec: &SessionSpec, duration: SessionDuration) -> Result<Session, AssumeRoleError> {
         let credentials = self.credentials.provide().await?;
-        let outcome = self.call(spec, duration, credentials.clone()).await;
-        self.note(&credentials, &outcome);
-        let error = match outcome {
+        let error = match self.call(spec, duration, &credentials).await {
             Err(error) if ends_credentials(&error) => error,
             outcome => return outcome,
         };
@@ -179,16 +177,14 @@ impl Sts {
         if is_same(&renewed, &credentials) {
             return Err(error);
         }
-        let outcome = self.call(spec, duration, renewed.clone()).await;
-        self.note(&renewed, &outcome);
-        outcome
+        self.call(spec, duration, &renewed).await
     }
 
     async fn call(
         &self,
         spec: &SessionSpec,
         duration: SessionDuration,
-        credentials: Credentials,
+        credentials: &Credentials,
     ) -> Result<Session, AssumeRoleError> {
         let client = self.client().await;
         let region = match (&spec.region, client.config().region()) {
@@ -216,12 +212,14 @@ impl Sts {
             .set_policy(spec.policy.as_ref().map(ToString::to_string))
             .set_policy_arns(Some(policies).filter(|arns: &Vec<_>| !arns.is_empty()))
             .customize();
-        let mut with = Builder::new().credentials_provider(credentials);
+        let mut with = Builder::new().credentials_provider(credentials.clone());
         if let Some(region) = region {
             with = with.region(Region::new(region.to_string()));
         }
         call = call.config_override(with);
-        outcome(spec, call.send().await)
+        let outcome = outcome(spec, call.send().await);
+        self.note(credentials, &outcome);
+        outcome
     }
 }
 
