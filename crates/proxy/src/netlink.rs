@@ -79,10 +79,8 @@ fn exchange(message: u16, flags: u16, body: &[u8]) -> io::Result<(u16, Vec<u8>)>
     let route = send_message(message, flags, body)?;
     let mut reply = vec![0; 32 * 1024];
     let (length, _) = recv(&route, &mut reply, RecvFlags::DONTWAIT)?;
-    reply.truncate(length);
-    let kind = reply.get(4..6).and_then(|kind| kind.try_into().ok()).map(u16::from_ne_bytes);
-    let kind = kind.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-    Ok((kind, reply.split_off(HEAD.min(length))))
+    let (kind, content, _) = first(reply.get(..length).unwrap_or_default()).ok_or(io::ErrorKind::UnexpectedEof)?;
+    Ok((kind, content.to_vec()))
 }
 
 /// The socket of the answer, which is there when this returns.

@@ -5,10 +5,9 @@ use std::path::Path;
 
 use super::command::Call;
 use super::mend::Mend;
-use super::plan::{ENDPOINT, IMDS, PORT, Piece, Plan};
+use super::plan::{ENDPOINT, IMDS, Piece, Plan};
 use super::{Part, demand_privilege, facts, missing_rules, state};
 use crate::failure::Failure;
-use crate::http::LINK_LOCAL;
 
 /// One way.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,7 +54,7 @@ pub fn report(path: &Path, answers: impl Fn(SocketAddr) -> bool) -> Result<Vec<R
     };
     let listens_at = match wanted.nat {
         Some(port) if !asks_itself => SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-        _ => SocketAddr::from((LINK_LOCAL, PORT)),
+        _ => crate::http::ENDPOINT,
     };
     let mut rows = vec![match (has_address, answers(listens_at)) {
         (false, _) => row("this machine", TO_ENDPOINT, "the address is on no interface", Some(mend.any(&others))),
