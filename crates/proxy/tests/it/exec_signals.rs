@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use crate::gate::Gate;
 use crate::http;
-use crate::rig::{self, Process, Start};
+use crate::rig::{self, Process, Start, has_signal};
 use crate::secrets::{self, Kind};
 use crate::skip;
 use crate::sts::Sts;
@@ -35,12 +35,6 @@ fn ignoring(start: Start, signals: &str) -> Start {
     let mut env = Command::new("env");
     env.arg(format!("--ignore-signal={signals}")).arg(rig::binary());
     start.under(env)
-}
-
-fn has(process: &Process, mask: &str, signal: Signal) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
-    let mask = status.lines().find_map(|line| line.strip_prefix(mask)).unwrap().trim_start_matches(':').trim();
-    u64::from_str_radix(mask, 16).unwrap() >> (signal.as_raw() - 1) & 1 == 1
 }
 
 #[test]
@@ -139,7 +133,10 @@ fn a_signal_that_was_ignored_stays_ignored_here_and_in_the_command() {
     process.says("ready");
     for signal in [Signal::HUP, Signal::INT] {
         process.signal(signal);
-        assert!(has(&process, "SigIgn", signal) && !has(&process, "SigCgt", signal), "{signal:?}");
+        assert!(
+            has_signal(process.id(), "SigIgn", signal) && !has_signal(process.id(), "SigCgt", signal),
+            "{signal:?}"
+        );
     }
     process.tell("go on");
     assert_eq!(process.wait().code(), 128 + Signal::USR1.as_raw(), "only what was ignored is");
@@ -150,7 +147,7 @@ fn dev_under_nohup_outlives_its_terminal() {
     let process = ignoring(rig::dev().args("--listen 127.0.0.1:0"), "HUP").spawn();
     process.address();
     process.signal(Signal::HUP);
-    assert!(has(&process, "SigIgn", Signal::HUP) && has(&process, "SigCgt", Signal::TERM));
+    assert!(has_signal(process.id(), "SigIgn", Signal::HUP) && has_signal(process.id(), "SigCgt", Signal::TERM));
     assert_eq!(process.end().code(), 0);
 }
 
@@ -158,7 +155,7 @@ fn dev_under_nohup_outlives_its_terminal() {
 fn serve_under_nohup_still_reloads_when_asked_to() {
     let process = ignoring(rig::serve(Config::new(&[Task::new("web")])), "HUP").spawn();
     process.address();
-    rig::until("it listens for SIGHUP", || has(&process, "SigCgt", Signal::HUP));
+    rig::until("it listens for SIGHUP", || has_signal(process.id(), "SigCgt", Signal::HUP));
     process.signal(Signal::HUP);
     process.logs("reload");
     assert_eq!(process.end().code(), 0);

@@ -38,15 +38,19 @@ pub(crate) fn runtime() -> &'static tokio::runtime::Runtime {
 /// Whoever runs the tests may ignore signals, as a shell has what it starts in the background do, and so would every program that is started
 /// here. What is caught here is at its default there.
 static HEEDED: LazyLock<()> = LazyLock::new(|| {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
-    let ignored = u64::from_str_radix(ignored, 16).unwrap();
-    let signals = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM].map(Signal::as_raw);
-    for signal in signals.into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 1) {
+    let signals = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
+    for signal in signals.into_iter().filter(|signal| has_signal(std::process::id(), "SigIgn", *signal)) {
         let _runtime = runtime().enter();
-        drop(tokio::signal::unix::signal(SignalKind::from_raw(signal)).unwrap());
+        drop(tokio::signal::unix::signal(SignalKind::from_raw(signal.as_raw())).unwrap());
     }
 });
+
+/// Whether a signal is in a mask of a process, as `SigIgn` (proc_pid_status(5)).
+pub(crate) fn has_signal(process: u32, mask: &str, signal: Signal) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix(mask)?.strip_prefix(':')).unwrap().trim();
+    u64::from_str_radix(mask, 16).unwrap() >> (signal.as_raw() - 1) & 1 == 1
+}
 
 /// A moment, for a loop that waits for what cannot be awaited and has a deadline.
 pub(crate) fn pause() {
