@@ -31,11 +31,13 @@ pub(super) struct Front {
 }
 
 impl Front {
-    /// A reverse proxy with connections that are kept and shared, and these lines in its `frontend`.
+    /// A reverse proxy with connections that are kept and shared, and these lines in its `frontend`. It has one thread: of several,
+    /// one that meets another at writing its log gives the line up (`fd_write_frag_line` in haproxy's src/fd.c).
     pub(super) fn haproxy(to: SocketAddr, more: &str) -> Result<Self, String> {
         let config = |address: SocketAddr| {
             format!(
                 "global
+                    nbthread 1
                     log stdout format raw local0
                     hard-stop-after 10s
                 defaults
