@@ -256,7 +256,7 @@ impl Registry {
     /// [`Refusal`].
     pub fn authenticate(&self, id: &str, token: &[u8], asker: Asker<'_>) -> Result<Arc<Task>, Refusal> {
         let digest = IdDigest::of(id);
-        let task = self.read().by_id.get(&digest).map(Arc::clone).ok_or(Refusal::Unknown)?;
+        let task = self.with_id(digest).ok_or(Refusal::Unknown)?;
         let Registration { token_rule, tokens, origins, .. } = &task.registration;
         if !origins.is_empty() && !Origin::admit(origins, asker.address, asker.way) {
             return Err(Refusal::WrongSource);
@@ -280,10 +280,10 @@ impl Registry {
         self.read().by_id.values().cloned().collect()
     }
 
-    /// Whether this id opens a task.
+    /// The registration with this id.
     #[must_use]
-    pub fn knows(&self, id: IdDigest) -> bool {
-        self.read().by_id.contains_key(&id)
+    pub fn with_id(&self, id: IdDigest) -> Option<Arc<Task>> {
+        self.read().by_id.get(&id).cloned()
     }
 
     // Nothing under the lock panics between the two changes of one registration.

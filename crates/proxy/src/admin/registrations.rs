@@ -278,7 +278,7 @@ impl Registrations {
         let token = (!old.registration().tokens.is_empty()).then(Token::random);
         let told = Told { id: id.unwrap_or_else(CredentialsId::random), token };
         let (id, tokens) = (told.id.digest(), told.token.iter().map(Token::digest).collect::<Vec<_>>());
-        if self.registry.knows(id) {
+        if self.registry.with_id(id).is_some() {
             return Err(RegisterError::IdTaken(id).into());
         }
         // The store first: once the old id is dead nobody could go back.
@@ -438,7 +438,7 @@ impl Registrations {
         let all: Vec<_> = own.chain(&changes.dormant).collect();
         self.store.replace(&all)?;
         changes.is_unsure = false;
-        changes.told.retain(|id, _| self.registry.knows(*id));
+        changes.told.retain(|id, _| self.registry.with_id(*id).is_some());
         Ok(())
     }
 

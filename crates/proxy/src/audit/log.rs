@@ -5,8 +5,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{Notify, oneshot};
@@ -19,7 +18,7 @@ const MOST_PENDING: usize = 8 * 1024 * 1024;
 /// How long the first of a batch waits for the others. Waking the thread for each record would cost more than the record.
 const GATHER: Duration = Duration::from_millis(10);
 /// How long a reader waits for room when the disk is slower than the readers; clients give up at 1 s.
-const PATIENCE: Duration = Duration::from_millis(250);
+pub(super) const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Where the records go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,13 +52,13 @@ pub struct Counts {
 /// A log of records.
 pub struct Log {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Shared {
     pending: Mutex<Pending>,
     filled: Condvar,
     room: Notify,
+    ended: Condvar,
     counts: Counts,
 }
 
@@ -71,6 +70,8 @@ struct Pending {
     /// The disk does not keep up: nobody waits for it until it does.
     is_behind: bool,
     stop: bool,
+    /// All is written and the thread has ended, or is about to.
+    is_over: bool,
 }
 
 impl Log {
@@ -85,14 +86,19 @@ impl Log {
                 Sink::File(RotatedFile::open(path, rotation).map_err(|error| cannot_open(path, &error))?)
             }
         };
-        let shared =
-            Arc::new(Shared { pending: Mutex::default(), filled: Condvar::new(), room: Notify::new(), counts });
+        let shared = Arc::new(Shared {
+            pending: Mutex::default(),
+            filled: Condvar::new(),
+            room: Notify::new(),
+            ended: Condvar::new(),
+            counts,
+        });
         let writer = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || writer.write(sink))
             .map_err(|error| Failure::software("cannot start the thread of the audit log", error))?;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+        Ok(Self { shared })
     }
 
     /// Adds a line without waiting, whatever else waits to be written.
@@ -127,17 +133,25 @@ impl Log {
     pub async fn record(&self, line: &[u8]) -> bool {
         let (sender, written) = oneshot::channel();
         self.shared.add(&mut self.shared.pending(), line, Some(sender));
-        matches!(tokio::time::timeout(PATIENCE, written).await, Ok(Ok(true)))
+        let Ok(written) = tokio::time::timeout(PATIENCE, written).await else {
+            // It may be written yet, so it is not lost.
+            self.shared.fall_behind(&mut self.shared.pending());
+            return false;
+        };
+        written == Ok(true)
     }
 
-    /// Writes what is there and ends the thread. Blocks until that is done.
-    pub fn close(&self) {
+    /// Has the thread end when all that is there is written.
+    pub fn stop(&self) {
         self.shared.pending().stop = true;
         self.shared.filled.notify_one();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Err(_)) = thread.map(JoinHandle::join) {
-            tracing::error!("the thread of the audit log has panicked");
-        }
+    }
+
+    /// Blocks until the thread has written all, but not beyond the deadline. Returns whether it has.
+    pub fn wait(&self, deadline: Instant) -> bool {
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let ended = self.shared.ended.wait_timeout_while(self.shared.pending(), patience, |pending| !pending.is_over);
+        ended.unwrap_or_else(PoisonError::into_inner).0.is_over
     }
 }
 
@@ -183,11 +197,19 @@ impl Shared {
         }
     }
 
-    /// Counts a record as lost for want of room, and says so the first time.
+    /// Counts a record as lost for want of room.
     fn lose(&self, pending: &mut MutexGuard<'_, Pending>) {
         self.counts.lost.inc();
+        self.fall_behind(pending);
+    }
+
+    /// Says the first time that the disk does not keep up.
+    fn fall_behind(&self, pending: &mut MutexGuard<'_, Pending>) {
         if !std::mem::replace(&mut pending.is_behind, true) {
-            tracing::error!("the disk of the audit log does not keep up; records are lost and counted until it does");
+            tracing::error!(
+                "the disk of the audit log does not keep up: until it does, records are lost and counted, or credentials refused \
+                 where they are required"
+            );
         }
     }
 
@@ -197,6 +219,8 @@ impl Shared {
         loop {
             let (records, waiting, stop) = self.next_batch(&mut lines);
             if lines.is_empty() && stop {
+                self.pending().is_over = true;
+                self.ended.notify_all();
                 return;
             }
             let outcome = sink.write(&lines);
@@ -249,6 +273,11 @@ mod tests {
 
     use super::*;
 
+    fn close(log: &Log) {
+        log.stop();
+        assert!(log.wait(Instant::now() + Duration::from_secs(30)));
+    }
+
     const ROTATION: Rotation = Rotation { bytes: 1 << 30, age: Duration::from_secs(3600), keep: 3 };
 
     #[tokio::test]
@@ -267,7 +296,7 @@ mod tests {
         for writer in writers.collect::<Vec<_>>() {
             writer.await.unwrap();
         }
-        log.close();
+        close(&log);
         let text = std::fs::read_to_string(path).unwrap();
         let mut next = [0; 8];
         for line in text.lines() {
@@ -287,13 +316,13 @@ mod tests {
         let log = Log::open(&Place::File(path.clone()), ROTATION, Counts::default()).unwrap();
         assert!(log.record(b"one\n").await);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\n");
-        log.close();
+        close(&log);
 
         let counts = Counts::default();
         let full = Log::open(&Place::File("/dev/full".into()), ROTATION, counts.clone()).unwrap();
         assert!(!full.record(b"two\n").await);
         full.append(b"three\n").await;
-        full.close();
+        close(&full);
         assert_eq!((counts.written.get(), counts.lost.get()), (0, 2));
     }
 
@@ -316,8 +345,10 @@ mod tests {
         assert!(counts.lost.get() > 0);
         assert!(start.elapsed() <= PATIENCE * 2, "{:?}", start.elapsed());
         drop(both);
+        log.stop();
+        assert!(!log.wait(Instant::now() + Duration::from_millis(1)), "it hangs, and nobody waits for it for ever");
         let drained = std::thread::spawn(move || io::copy(&mut reader, &mut io::sink()).unwrap());
-        log.close();
+        close(&log);
         let written = counts.written.get();
         assert_eq!(drained.join().unwrap(), written * line.len() as u64);
         assert_eq!(written + counts.lost.get(), 40);

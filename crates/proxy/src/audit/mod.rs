@@ -12,7 +12,7 @@ pub mod search;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use taskcreds_core::{Settled, Task};
 
@@ -20,13 +20,16 @@ use self::log::{Counts, Log, Place, Rotation};
 use self::record::{Answered, Mint};
 use crate::failure::Failure;
 
+/// How long the last records are waited for at the end; a service manager waits longer before it kills.
+const LAST_RECORDS: Duration = Duration::from_secs(5);
+
 /// `[audit]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Where records go as JSON lines.
     pub json: Option<Place>,
     /// Where answers go in the ECS agent's format, version 2.
-    pub ecs: Option<PathBuf>,
+    pub ecs: Option<Place>,
     /// When files are put aside.
     pub rotation: Rotation,
     /// Whether credentials that cannot be recorded are not handed out.
@@ -61,7 +64,7 @@ impl Audit {
         Ok(Arc::new(Self {
             refused,
             json: json.as_ref().map(open).transpose()?,
-            ecs: ecs.clone().map(Place::File).as_ref().map(open).transpose()?,
+            ecs: ecs.as_ref().map(open).transpose()?,
             required: *required,
             container_instance_arn: container_instance_arn.clone(),
         }))
@@ -70,14 +73,21 @@ impl Audit {
     /// Records an answer of the credentials endpoint. Returns whether it may be given: always, unless records are required and this one
     /// could not be written.
     pub async fn answered(&self, answered: &Answered<'_>) -> bool {
-        let mut recorded = true;
-        if let Some(log) = self.log_of(answered) {
-            recorded &= self.put(log, &answered.json()).await;
-        }
-        if let Some(log) = &self.ecs {
-            recorded &= self.put(log, &ecs::line(answered, self.container_instance_arn.as_deref())).await;
-        }
-        recorded
+        let json = async {
+            match self.log_of(answered) {
+                Some(log) => self.put(log, &answered.json()).await,
+                None => true,
+            }
+        };
+        let ecs = async {
+            match &self.ecs {
+                Some(log) => self.put(log, &ecs::line(answered, self.container_instance_arn.as_deref())).await,
+                None => true,
+            }
+        };
+        // Both at once, so that two disks that hang are waited for no longer than one.
+        let (json, ecs) = tokio::join!(json, ecs);
+        json && ecs
     }
 
     /// Records a call to STS.
@@ -111,10 +121,13 @@ impl Audit {
         true
     }
 
-    /// Writes what is left. Blocks until that is done.
+    /// Writes what is left. Blocks until that is done, but not for ever: a disk that hangs does not keep the program from ending.
     pub fn close(&self) {
-        for log in self.json.iter().chain(&self.refused).chain(&self.ecs) {
-            log.close();
+        let deadline = Instant::now() + LAST_RECORDS;
+        let logs = || self.json.iter().chain(&self.refused).chain(&self.ecs);
+        logs().for_each(Log::stop);
+        if !logs().all(|log| log.wait(deadline)) {
+            tracing::error!("the disk of the audit log hangs: its last records were waited for and are lost");
         }
     }
 }
@@ -128,4 +141,34 @@ pub(crate) fn refused(file: &Path) -> PathBuf {
         name.push(extension);
     }
     file.with_file_name(name)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn two_disks_that_hang_are_waited_for_no_longer_than_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipes = ["json", "refused", "ecs"].map(|name| {
+            let path = folder.path().join(name);
+            rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+            let both = File::options().read(true).write(true).open(&path).unwrap();
+            let full = File::options().write(true).open(&path).unwrap();
+            rustix::fs::fcntl_setfl(&full, rustix::fs::OFlags::NONBLOCK).unwrap();
+            while std::io::Write::write(&mut &full, &[0; 4096]).is_ok() {}
+            (path, both)
+        });
+        let rotation = Rotation { bytes: 1 << 30, age: Duration::from_secs(3600), keep: 1 };
+        let [json, refused, ecs] = pipes
+            .each_ref()
+            .map(|(path, _)| Some(Log::open(&Place::File(path.clone()), rotation, Counts::default()).unwrap()));
+        let audit = Audit { json, refused, ecs, required: true, container_instance_arn: None };
+        let peer = SocketAddr::from(([127, 0, 0, 1], 4711));
+        let start = tokio::time::Instant::now();
+        assert!(!audit.answered(&Answered::unparsable(SystemTime::now(), peer)).await);
+        assert!(start.elapsed() <= log::PATIENCE * 11 / 10, "{:?}", start.elapsed());
+    }
 }

@@ -24,7 +24,7 @@ pub struct Answered<'a> {
     pub reason: Option<&'static str>,
     /// The digest of the id that was asked for.
     pub id: Option<IdDigest>,
-    /// The task that the id opens, where the token was right.
+    /// The task whose id was asked for, whether or not it was handed out.
     pub task: Option<&'a Task>,
     /// What was handed out.
     pub session: Option<&'a Session>,
@@ -188,6 +188,10 @@ pub struct Record {
     pub event: String,
     /// The status of an answer.
     pub status: Option<u16>,
+    /// The error code of an answer.
+    pub code: Option<String>,
+    /// What the caller was not told of a refusal.
+    pub reason: Option<String>,
     /// What came of a call to STS.
     pub outcome: Option<String>,
     /// Who has asked.

@@ -22,7 +22,7 @@ pub fn points_at_itself(
     let set = |name| environment.get(name).filter(|value| !value.is_empty());
     let own_id = |uri: &str| {
         let last = uri.rsplit(['/', '=']).next().unwrap_or_default();
-        registry.knows(IdDigest::of(last))
+        registry.with_id(IdDigest::of(last)).is_some()
     };
     let here = |uri: &str| {
         host_and_port(uri).is_some_and(|(hosts, port)| {

@@ -38,8 +38,9 @@ fn table(records: &[Record]) {
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
     let head = ["TIME", "EVENT", "OUTCOME", "TASK ARN", "ROLE ARN", "ACCESS KEY ID", "FROM"].map(str::to_owned);
     let rows = records.iter().map(|record| {
-        let status = record.status.map(|status| status.to_string());
-        let outcome = record.outcome.clone().or(status);
+        let why = record.reason.as_ref().or(record.code.as_ref()).map_or_else(String::new, |why| format!(" {why}"));
+        let answer = record.status.map(|status| format!("{status}{why}"));
+        let outcome = record.outcome.clone().or(answer);
         let (task, role, key) = (text(&record.task_arn), text(&record.role_arn), text(&record.access_key_id));
         [record.time.clone(), record.event.clone(), text(&outcome), task, role, key, text(&record.peer)]
     });

@@ -72,12 +72,11 @@ fn show(config: &Config) {
     }
     say(format!("[state] sessions = {}", config.state.sessions.word()));
     if let Some(audit) = &config.audit {
-        let json = match &audit.json {
+        let [json, ecs] = [&audit.json, &audit.ecs].map(|place| match place {
             None => "none".to_owned(),
             Some(Place::Stdout) => "stdout".to_owned(),
             Some(Place::File(file)) => file.display().to_string(),
-        };
-        let ecs = audit.ecs.as_ref().map_or_else(|| "none".to_owned(), |file| file.display().to_string());
+        });
         let (megabytes, hours) = (audit.rotation.bytes / 1_000_000, audit.rotation.age.as_secs() / 3600);
         say(format!("[audit] file = {json}, ecs_file = {ecs}, required = {}", audit.required));
         say(format!("  max_megabytes = {megabytes}, max_hours = {hours}, keep = {}", audit.rotation.keep));

@@ -19,12 +19,16 @@ pub(super) fn audit(section: Option<Section<'_>>, base: &Path, faults: &mut Faul
     if !section.has("file") && !section.has("ecs_file") {
         section.fault(faults, "file or ecs_file is missing: where are the records to go?");
     }
-    let json = section.string("file", faults).map(|file| match file.value.as_str() {
-        "stdout" => Place::Stdout,
-        path => Place::File(base.join(path)),
+    let [json, ecs] = ["file", "ecs_file"].map(|key| {
+        section.string(key, faults).map(|file| match file.value.as_str() {
+            "stdout" => Place::Stdout,
+            path => Place::File(base.join(path)),
+        })
     });
-    let ecs = section.string("ecs_file", faults).map(|file| base.join(file.value));
-    if let (Some(Place::File(json)), Some(ecs)) = (&json, &ecs) {
+    if let (Some(Place::Stdout), Some(Place::Stdout)) = (&json, &ecs) {
+        section.fault(faults, "file and ecs_file are both standard output: one of them must be a file");
+    }
+    if let (Some(Place::File(json)), Some(Place::File(ecs))) = (&json, &ecs) {
         if collide(json, ecs) {
             section.fault(
                 faults,

@@ -112,6 +112,7 @@ fn what_contradicts_itself_is_a_fault() {
         ("[[admin.allow]]\nuid = 1\n[[admin.allow]]\nuid = 1".to_owned(), "a second rule for uid 1"),
         ("[audit]".to_owned(), "audit: file or ecs_file is missing"),
         ("[audit]\nfile = \"/a\"\necs_file = \"/a\"".to_owned(), "are the same, or one is"),
+        ("[audit]\nfile = \"stdout\"\necs_file = \"stdout\"".to_owned(), "are both standard output"),
         ("[audit]\nfile = \"/a.log\"\necs_file = \"/a.log.1\"".to_owned(), "file and ecs_file are the same"),
         ("[audit]\nfile = \"/a.log\"\necs_file = \"/./a-refused.log\"".to_owned(), "the file of the refusals"),
         ("[audit]\nfile = \"/a.log\"\necs_file = \"/a-refused.log.2\"".to_owned(), "the file of the refusals"),

@@ -46,6 +46,8 @@ pub struct Endpoint {
 pub(crate) struct Seen {
     version: Option<Version>,
     id: Option<IdDigest>,
+    /// The task that was asked for, by whoever may not have it.
+    refused: Option<Arc<Task>>,
     pub(crate) task: Option<Arc<Task>>,
     pub(crate) session: Option<Arc<Session>>,
 }
@@ -61,6 +63,7 @@ impl Answer for Endpoint {
         if let Some(audit) = &self.audit {
             audit.unparsable(SystemTime::now(), connected.peer);
         }
+        self.metrics.answered(StatusCode::BAD_REQUEST);
     }
 }
 
@@ -164,7 +167,10 @@ impl Endpoint {
             Ok(task) => Ok((Arc::clone(seen.task.insert(task)), version)),
             Err(refusal) => {
                 // For the record alone, and only where there is one.
-                seen.id = self.audit.as_ref().map(|_| IdDigest::of(asked.id));
+                if self.audit.is_some() {
+                    let id = IdDigest::of(asked.id);
+                    (seen.id, seen.refused) = (Some(id), self.registry.with_id(id));
+                }
                 Err(Fault::Refused(version, refusal))
             }
         }
@@ -191,7 +197,7 @@ fn record<'a>(request: &'a Parts, connected: Connected, seen: &'a Seen, fault: O
             _ => None,
         },
         id: seen.task.as_ref().map(|task| task.id()).or(seen.id),
-        task: seen.task.as_deref(),
+        task: seen.task.as_deref().or(seen.refused.as_deref()),
         session: seen.session.as_deref(),
     }
 }

@@ -2,7 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::slice;
@@ -94,15 +95,13 @@ fn every_answer_and_every_call_to_sts_has_its_record_in_both_formats() {
     assert_eq!((&served["taskArn"], &served["idDigest"]), (&mint["taskArn"], &mint["idDigest"]));
     assert_eq!((&served["path"], &served["roleKind"]), (&"/v2/credentials".into(), &"task".into()));
     assert!(served["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{served}");
+    let wrong_token = answered(401, "Unauthorized");
     assert_eq!(
-        answered(401, "Unauthorized")["idDigest"],
-        mint["idDigest"],
+        (&wrong_token["idDigest"], &wrong_token["taskArn"]),
+        (&mint["idDigest"], &mint["taskArn"]),
         "whose id it was, though the token was wrong"
     );
-    assert!(
-        answered(401, "Unauthorized").get("taskArn").is_none()
-            && answered(401, "Unauthorized").get("accessKeyId").is_none()
-    );
+    assert!(wrong_token.get("accessKeyId").is_none());
     assert_eq!(answered(400, "InvalidIdInRequest")["path"], "/v1/credentials");
     assert_eq!(answered(403, "AccessDenied")["userAgent"], "\"a\\ b");
 
@@ -113,14 +112,19 @@ fn every_answer_and_every_call_to_sts_has_its_record_in_both_formats() {
     assert_eq!((first[1], first[3]), ("200", "\"/v2/credentials\""));
     assert_eq!(first[first.len() - 5..], [&task.arn(), "GetCredentials", "2", "prod", "-"]);
     assert!(text.contains("\"\\\"a\\\\ b\""), "{text}");
+    let refused = text.lines().find(|line| line.contains(" 401 ")).unwrap();
+    assert!(refused.ends_with(&format!(" {} GetCredentials 2 prod -", task.arn())), "{refused}");
 }
 
 #[test]
 fn an_auditor_finds_the_task_of_a_key() {
-    let (sts, tasks) = (Sts::new(), ["web", "db"].map(Task::new));
+    let (sts, tasks) = (Sts::new(), [Task::with_token("web"), Task::new("db")]);
     let (_folder, json, _, settings) = audited();
     let proxy = serve(&sts, &settings, &tasks);
-    let [web, _] = tasks.each_ref().map(|task| get(proxy.address(), &task.path()).json());
+    let token = tasks[0].token.as_ref().unwrap();
+    let web = get_with_token(proxy.address(), &tasks[0].path(), token).json();
+    assert_eq!(get(proxy.address(), &tasks[0].path()).status, 401);
+    assert_eq!(get(proxy.address(), &tasks[1].path()).status, 200);
     assert_eq!(proxy.end().code(), 0);
     let audit = |arguments: &str| rig::taskcreds("audit").arg("--file").arg(&json).args(arguments).run();
 
@@ -133,6 +137,8 @@ fn an_auditor_finds_the_task_of_a_key() {
 
     let table = audit(&format!("--session-name {}", tasks[1].identity())).stdout;
     assert!(table.contains(&tasks[1].arn()) && !table.contains(&tasks[0].arn()), "{table}");
+    let tried = audit(&format!("--task-arn {}", tasks[0].arn())).stdout;
+    assert!(tried.contains(" 401 Unauthorized "), "who has the id and not the token is found by the task: {tried}");
     assert_eq!(audit("--access-key-id ASIANOBODY").code(), 1);
     assert_eq!(audit("--until 2020-01-01T00:00:00Z").code(), 1);
 
@@ -210,6 +216,29 @@ fn a_full_disk_does_not_hold_readers_up_unless_records_are_required() {
     assert!(records(&json).iter().any(|record| record["status"] == 200), "it is there before the answer is");
 }
 
+/// A pipe that is full, as a disk that hangs.
+fn hanging(path: &Path) -> File {
+    rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+    let reader = File::options().read(true).write(true).open(path).unwrap();
+    let full = File::options().write(true).open(path).unwrap();
+    rustix::fs::fcntl_setfl(&full, rustix::fs::OFlags::NONBLOCK).unwrap();
+    while (&full).write(&[0; 4096]).is_ok() {}
+    reader
+}
+
+#[test]
+fn a_disk_that_hangs_keeps_no_reader_and_no_end_waiting() {
+    let (sts, task) = (Sts::new(), Task::new("web"));
+    let (_folder, json, ecs, settings) = audited();
+    let refused = json.with_file_name("audit-refused.log");
+    let _hangs = [&json, &ecs, &refused].map(|path| hanging(path));
+    let proxy = serve(&sts, &settings, slice::from_ref(&task));
+    assert_eq!(get(proxy.address(), &task.path()).status, 200);
+    let ended = proxy.end();
+    assert_eq!(ended.code(), 0);
+    assert!(ended.stderr.contains("the disk of the audit log hangs"), "{}", ended.stderr);
+}
+
 #[test]
 fn under_load_no_record_is_lost_and_the_end_waits_for_the_last_one() {
     const CONNECTIONS: usize = 8;
@@ -257,5 +286,10 @@ fn a_task_that_is_asked_for_from_elsewhere_looks_like_none_and_is_on_record() {
     let [first, second] = of("127.0.0.3:")[..] else { panic!("{all:?}") };
     let wrong = if first["reason"] == "WrongSource" { first } else { second };
     assert_eq!(wrong["reason"], "WrongSource");
-    assert_eq!(wrong["idDigest"], of("127.0.0.2:")[0]["idDigest"], "it tells whose id was used");
+    let served = of("127.0.0.2:")[0];
+    for key in ["idDigest", "taskArn", "sessionName"] {
+        assert_eq!(wrong[key], served[key], "it tells whose id was used");
+    }
+    let unknown = if first["reason"] == "WrongSource" { second } else { first };
+    assert!(unknown.get("taskArn").is_none(), "{unknown}");
 }

@@ -1,4 +1,5 @@
-//! Every secret that a proxy can have, through every route and every kind of trouble, and then the search in everything that it leaves.
+//! Every secret that a proxy can have, through every route and every kind of trouble that comes from outside, and then the search in
+//! everything that it leaves. A panic is in the tests of src/telemetry.rs: nothing from outside causes one.
 //!
 //! Standard output and error are searched by the rig at the end of every process, with all logs at `trace`.
 
@@ -8,10 +9,11 @@ use std::fs;
 use std::path::Path;
 
 use rustix::process::Signal;
+use taskcreds_sts_emulator::{Role, Roles};
 
 use crate::http::{Connection, get, get_with_token};
 use crate::operations::operations;
-use crate::place::{Place, started};
+use crate::place::{Place, read, started};
 use crate::rig;
 use crate::secrets;
 use crate::sts::Sts;
@@ -34,11 +36,13 @@ fn found_below(folder: &Path) -> Vec<(String, Vec<secrets::Kind>)> {
 
 #[test]
 fn no_secret_is_in_anything_that_a_proxy_leaves_but_its_answers() {
-    let (sts, place) = (Sts::new(), Place::new());
-    let [plain, with_token] = [Task::new("plain"), Task::with_token("with-token")];
+    let [plain, with_token, denied] = [Task::new("plain"), Task::with_token("with-token"), Task::new("denied")];
+    let (added, late) = (Task::without_id("added"), Task::without_id("late"));
+    let known = [&plain, &with_token, &added, &late].map(|task| Role { arn: task.role_arn(), ..Role::default() });
+    let (sts, place) = (Sts::with(Roles::Listed(known.into())), Place::new());
     let audit = place.folder.path().join("audit");
     let head = format!("[audit]\nfile = {:?}\necs_file = {:?}\n", audit.join("audit.log"), audit.join("ecs.log"));
-    let config = Config::with(&head, &[plain.clone(), with_token.clone()]);
+    let config = Config::with(&head, &[plain.clone(), with_token.clone(), denied.clone()]);
     let file = config.file();
     // The proxy's own credentials come from a file: a variable would be in /proc by design.
     let start = place.start_with(rig::serve(config)).env("RUST_BACKTRACE", "full");
@@ -58,6 +62,7 @@ fn no_secret_is_in_anything_that_a_proxy_leaves_but_its_answers() {
     let (id, token) = (plain.id.clone().unwrap(), with_token.token.clone().unwrap());
     assert_eq!(get(address, &plain.path()).status, 200);
     assert_eq!(get_with_token(address, &with_token.path(), &token).status, 200);
+    assert_eq!(get(address, &denied.path()).error().0, "AssumeRoleDenied");
     let heads = [
         format!("GET {} HTTP/1.1\r\nHost: x\r\nAuthorization: wrong-{token}\r\n\r\n", with_token.path()),
         format!("GET /v1/credentials?id={id}x HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"),
@@ -74,7 +79,7 @@ fn no_secret_is_in_anything_that_a_proxy_leaves_but_its_answers() {
         assert!((400..500).contains(&status), "{status}");
     }
     // Registrations, refused ones included, with secrets where they do not belong.
-    let added = place.add(&Task::without_id("added"), "--with-token");
+    let added = place.add(&added, "--with-token");
     let own_token = added["token"].as_str().unwrap();
     for body in [
         serde_json::json!({ "taskArn": id, "roleArn": token, "token": own_token, "credentialsId": own_token, "policy": token }),
@@ -99,6 +104,10 @@ fn no_secret_is_in_anything_that_a_proxy_leaves_but_its_answers() {
     fs::write(&file, good).unwrap();
     proxy.signal(Signal::HUP);
     proxy.logs("configuration reloaded");
+
+    // STS has gone.
+    drop(sts);
+    assert_eq!(read(&proxy, &place.add(&late, "")).status, 503);
 
     let metrics = get(operations(&proxy), "/metrics").body + &get(operations(&proxy), "/readyz").body;
     assert_eq!(secrets::found_in(&metrics, &[]), []);

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::slice;
 
-use crate::http::get;
+use crate::http::{Connection, get};
 use crate::rig::{self, Process, until};
 use crate::sts::Sts;
 use crate::tasks::{Config, Task};
@@ -31,9 +31,10 @@ fn requests_loads_and_sessions_are_counted_and_no_label_holds_an_id() {
         assert_eq!(get(proxy.address(), &task.path()).status, 200);
     }
     assert_eq!(get(proxy.address(), "/v2/credentials/00000000-0000-0000-0000-000000000000").status, 400);
+    assert_eq!(Connection::open(proxy.address()).send("no HTTP\r\n\r\n").answer().status, 400);
     for (line, value) in [
         ("taskcreds_requests_total{code=\"200\"}", 3.0),
-        ("taskcreds_requests_total{code=\"400\"}", 1.0),
+        ("taskcreds_requests_total{code=\"400\"}", 2.0),
         ("taskcreds_requests_total{code=\"503\"}", 0.0),
         ("taskcreds_sts_calls_total{outcome=\"loaded\"}", 1.0),
         ("taskcreds_sts_calls_total{outcome=\"refused\"}", 0.0),
@@ -131,8 +132,7 @@ fn a_browser_gets_nothing_from_the_operations_endpoint_and_other_paths_are_not_f
     let operations = operations(&proxy);
     assert_eq!(get(operations, &task.path()).status, 404);
     assert_eq!(get(proxy.address(), "/metrics").status, 404);
-    let rebound =
-        crate::http::Connection::open(operations).send("GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n").answer();
+    let rebound = Connection::open(operations).send("GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n").answer();
     assert_eq!(rebound.status, 403);
 }
 
