@@ -15,7 +15,7 @@ pub mod rules;
 mod state;
 mod sysctl;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsFd;
@@ -27,7 +27,7 @@ use clap::ValueEnum;
 use crate::failure::{Exit, Failure};
 use crate::netlink::may_tell;
 use plan::{Facts, Namespace, Piece, Plan, Rules, Wanted};
-use request::{EcsAgent, Request, namespace_path};
+use request::{EcsAgent, Request};
 use rules::{Backend, Seen};
 use state::{Made, State, Store};
 
@@ -67,7 +67,7 @@ pub fn up(request: &Request, environment: &HashMap<String, String>, state: &Path
     demand_privilege()?;
     let store = Store::open(state)?;
     let before = store.read()?;
-    let mut wanted = request.after(before.as_ref().map(|before| before.wanted.clone()).unwrap_or_default(), agent)?;
+    let wanted = request.after(before.as_ref().map(|before| before.wanted.clone()).unwrap_or_default(), agent)?;
     let facts = facts(&wanted);
     if let Some(absent) = facts.absent.first().filter(|_| !request.early) {
         let why = format!(
@@ -75,11 +75,7 @@ pub fn up(request: &Request, environment: &HashMap<String, String>, state: &Path
         );
         return Err(Failure::new(Exit::Unavailable, why));
     }
-    let named: BTreeSet<_> = request.namespaces.iter().map(|namespace| namespace_path(namespace)).collect();
-    named.iter().try_for_each(demand_namespace)?;
-    for (path, namespace) in wanted.namespaces.iter_mut().filter(|(path, _)| named.contains(*path)) {
-        namespace.identity = identity(path);
-    }
+    request.namespaces.iter().try_for_each(|path| demand_namespace(path))?;
     let notes = reconcile(&store, before, wanted, request.backend)?;
     Ok(notes)
 }
@@ -129,7 +125,7 @@ pub fn down(namespace: Option<&Path>, state: &Path) -> Result<Vec<String>, Failu
     };
     if let Some(namespace) = namespace {
         let mut wanted = before.wanted.clone();
-        let path = namespace_path(namespace);
+        let path = wanted.known(namespace);
         if wanted.namespaces.remove(&path).is_none() {
             return Err(Failure::new(Exit::Usage, format!("nothing is set up for {}", path.display())));
         }
@@ -386,6 +382,18 @@ fn demand_privilege() -> Result<(), Failure> {
     ))
 }
 
+impl Wanted {
+    /// The path by which the namespace of this file is set up already; else this one.
+    fn known(&self, path: &Path) -> PathBuf {
+        let there = identity(path);
+        let is_it = |(known, namespace): &(&PathBuf, &Namespace)| {
+            there.is_some() && namespace.identity == there && namespace.is_still_at(known)
+        };
+        let known = self.namespaces.iter().find(is_it).filter(|_| !self.namespaces.contains_key(path));
+        known.map_or_else(|| path.to_owned(), |(known, _)| known.clone())
+    }
+}
+
 impl Namespace {
     /// Whether the path leads to it, and not to another one that has come in its place.
     fn is_still_at(&self, path: &Path) -> bool {
@@ -399,7 +407,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 }
 
 /// A namespace that is there, is not this machine's own and can be entered.
-fn demand_namespace(path: &PathBuf) -> Result<(), Failure> {
+fn demand_namespace(path: &Path) -> Result<(), Failure> {
     if identity(path).is_some_and(|there| identity(Path::new("/proc/self/ns/net")) == Some(there)) {
         let why =
             format!("{} is this machine's own network namespace: awsvpc mode is for that of a task", path.display());
