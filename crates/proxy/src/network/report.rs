@@ -7,6 +7,7 @@ use super::command::Call;
 use super::mend::Mend;
 use super::plan::{ENDPOINT, IMDS, Piece, Plan};
 use super::{Part, demand_privilege, facts, missing_rules, state};
+use crate::documents::formats::sh;
 use crate::failure::Failure;
 
 /// One way.
@@ -87,7 +88,7 @@ pub fn report(path: &Path, answers: impl Fn(SocketAddr) -> bool) -> Result<Vec<R
     }
     for (path, namespace) in &wanted.namespaces {
         let from = format!("task in {}", path.display());
-        let down = || format!("taskcreds network down --netns {}", path.display());
+        let down = || format!("taskcreds network down --netns {}", sh(&path.to_string_lossy()));
         let again = || mend.namespace(path);
         if !path.exists() {
             rows.push(row(&from, TO_ENDPOINT, "the namespace has gone", Some(down())));

@@ -63,3 +63,35 @@ fn a_path_through_the_root_of_a_process_is_one_of_its_own_mounts() {
     let has_pair = |netns| sh(netns, "ip -o link").contains("taskcreds0");
     assert_eq!((has_pair(&world.one), has_pair(&world.two)), (false, true));
 }
+
+#[test]
+fn a_path_with_spaces_is_one_word_for_programs_and_for_whoever_pastes_a_command() {
+    let Some(world) = World::unless("a path with spaces") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("it's my task");
+    symlink(world.one.file(), &path).unwrap();
+    let ended = world.run_from("/", "up --ipv6 --netns", &path);
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    assert_eq!(world.run("status").code(), 0);
+    // What mends it, pasted.
+    let check = || world.command("check", "--network").run().stdout;
+    let paste = |said: &str| {
+        let lines: Vec<_> = said.lines().filter_map(|line| line.strip_prefix("  taskcreds network ")).collect();
+        assert!(!lines.is_empty(), "{said}");
+        let program = format!("TASKCREDS_NETWORK_STATE={} {}", world.state().display(), rig::binary().display());
+        lines.iter().for_each(|line| drop(world.sh(&format!("{program} network {line}"))));
+    };
+    world.sh("ip link del taskcreds-2");
+    paste(&check());
+    assert_eq!(world.run("status").code(), 0);
+    std::fs::remove_file(&path).unwrap();
+    paste(&check());
+    assert!(!world.run("status").stdout.contains("my task"));
+    world.done("down");
+    // What is printed is a script that does it.
+    symlink(world.one.file(), &path).unwrap();
+    let printed = world.run_from("/", "up --print --ipv6 --netns", &path);
+    assert_eq!(printed.code(), 0, "{}", printed.stderr);
+    world.sh(&printed.stdout);
+    assert!(sh(&world.one, "ip -o address").contains("169.254.176.2"));
+}
