@@ -28,7 +28,7 @@ use crate::failure::{Exit, Failure};
 use crate::netlink::may_tell;
 use plan::{Facts, Namespace, Piece, Plan, Rules, Wanted};
 use request::{EcsAgent, Request};
-use rules::{Backend, Seen};
+use rules::{Backend, Missing, Seen};
 use state::{Made, State, Store};
 
 /// Where what was found is kept, unless told otherwise.
@@ -163,7 +163,8 @@ pub fn status(state: &Path) -> Result<Vec<Part>, Failure> {
     demand_privilege()?;
     let facts = facts(&state.wanted);
     let plan = Plan::new(&state.wanted, &facts);
-    let mut parts = missing_rules(&state, &plan, &facts)?;
+    let missing = missing_rules(&state, &plan, &facts)?;
+    let mut parts: Vec<_> = missing.iter().map(|rule| Part { what: rule.to_string(), is_there: false }).collect();
     if let (true, Some(backend)) = (parts.is_empty(), state.backend) {
         let what = match backend {
             Backend::Nft => "rules: the nftables table inet taskcreds",
@@ -191,7 +192,7 @@ pub fn repair(state: &Path) -> Result<Vec<String>, Failure> {
     wanted.namespaces.retain(|path, namespace| namespace.is_still_at(path));
     let facts = facts(&wanted);
     let plan = Plan::new(&wanted, &facts);
-    let mut missing: Vec<_> = missing_rules(&before, &plan, &facts)?.into_iter().map(|part| part.what).collect();
+    let mut missing: Vec<_> = missing_rules(&before, &plan, &facts)?.iter().map(ToString::to_string).collect();
     missing.extend(plan.pieces.iter().filter(|piece| !piece.is_there()).map(ToString::to_string));
     if !missing.is_empty() || wanted != before.wanted {
         reconcile(&store, Some(before), wanted, None)?;
@@ -199,10 +200,9 @@ pub fn repair(state: &Path) -> Result<Vec<String>, Failure> {
     Ok(missing)
 }
 
-fn missing_rules(state: &State, plan: &Plan, facts: &Facts) -> Result<Vec<Part>, Failure> {
+fn missing_rules(state: &State, plan: &Plan, facts: &Facts) -> Result<Vec<Missing>, Failure> {
     let Some(backend) = state.backend else { return Ok(Vec::new()) };
-    let missing = backend.look(facts)?.missing(&plan.rules, &state.listing);
-    Ok(missing.into_iter().map(|what| Part { what: format!("rules: {what}"), is_there: false }).collect())
+    Ok(backend.look(facts)?.missing(&plan.rules, &state.listing))
 }
 
 /// Makes what is wanted out of what was. What fails leaves what was.
