@@ -5,7 +5,7 @@ In a Windows container on a nat network: leads 169.254.170.2, where SDKs ask for
 .DESCRIPTION
 To be run at the start of the container, before the program, by a user that may change routes (ContainerAdministrator):
 
-  ENTRYPOINT ["powershell.exe", "-NoProfile", "-Command", "C:\\container-routes.ps1; & C:\\program.exe"]
+  ENTRYPOINT ["powershell.exe", "-NoProfile", "-Command", "$ErrorActionPreference = 'Stop'; C:\\container-routes.ps1; if ($LASTEXITCODE) { exit $LASTEXITCODE }; & C:\\program.exe; exit $LASTEXITCODE"]
 
 Windows takes 169.254.0.0/16 for a network of each adapter itself, so it would look for 169.254.170.2 among its neighbours; a route for the one
 address through the gateway comes before that. Run again it changes nothing. Not needed with awsvpc.

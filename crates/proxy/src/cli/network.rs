@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::builder::FalseyValueParser;
+use clap::builder::{FalseyValueParser, PathBufValueParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::config::DEFAULT_PORT;
-use crate::network::request::{Interface, Request};
+use crate::network::request::{Interface, Request, namespace_path};
 use crate::network::rules::Backend;
 use crate::network::{Mode, STATE};
 
@@ -36,7 +36,7 @@ pub enum NetworkAction {
     /// Take it all away and put back what was found.
     Down {
         /// Only what was made for this task's namespace.
-        #[arg(long, value_name = "NAME|PATH")]
+        #[arg(long, value_name = "NAME|PATH", value_parser = PathBufValueParser::new().try_map(namespace_path))]
         netns: Option<PathBuf>,
     },
     /// Tell what is there and what is missing.
@@ -54,7 +54,7 @@ pub struct NetworkUp {
     #[arg(long = "bridge", env = "TASKCREDS_NETWORK_BRIDGES", value_delimiter = ',', value_name = "NAME")]
     pub bridges: Vec<Interface>,
     /// The namespace of a task, for awsvpc mode; any number of times.
-    #[arg(long, value_name = "NAME|PATH")]
+    #[arg(long, value_name = "NAME|PATH", value_parser = PathBufValueParser::new().try_map(namespace_path))]
     pub netns: Vec<PathBuf>,
     /// Redirect to 127.0.0.1, as the ECS agent does, instead of having the proxy listen on 169.254.170.2:80.
     #[arg(long, env = "TASKCREDS_NETWORK_NAT", value_parser = FalseyValueParser::new())]

@@ -61,9 +61,9 @@ impl Piece {
             }
             Self::Route { space, to, by } => vec![ip(space.as_deref(), &format!("route add {to} {by}"))],
             Self::Pair { device, namespace } => {
-                let there = namespace.display();
+                let add = ip(None, &format!("link add {device} type veth peer name {INSIDE} netns"));
                 let mut calls = vec![
-                    ip(None, &format!("link add {device} type veth peer name {INSIDE} netns {there}")),
+                    add.with(&namespace.to_string_lossy()),
                     ip(None, &format!("link set {device} up")),
                     ip(Some(namespace), &format!("link set {INSIDE} up")),
                 ];

@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::documents::formats::sh;
 use crate::failure::{Exit, Failure};
 
 /// Where these programs are on machines whose users have no such folder in their PATH.
@@ -24,7 +25,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// A program and its arguments.
+    /// A program and its arguments, separated by spaces.
     pub(super) fn new(program: &'static str, arguments: &str) -> Self {
         let arguments = arguments.split(' ').filter(|argument| !argument.is_empty()).map(str::to_owned).collect();
         Self { program, arguments, input: None, space: None }
@@ -40,7 +41,7 @@ impl Call {
         Self { input: Some(input), ..self }
     }
 
-    /// The same with one more argument.
+    /// The same with one more argument, which may have spaces.
     pub(super) fn with(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
         self
@@ -95,7 +96,8 @@ impl Call {
     }
 
     fn line(&self) -> String {
-        [self.program].into_iter().chain(self.arguments.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
+        let arguments = self.arguments.iter().map(|argument| sh(argument));
+        [self.program.to_owned()].into_iter().chain(arguments).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -103,7 +105,7 @@ impl Call {
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(space) = &self.space {
-            write!(f, "nsenter --net={} ", space.display())?;
+            write!(f, "nsenter {} ", sh(&format!("--net={}", space.display())))?;
         }
         f.write_str(&self.line())?;
         match &self.input {

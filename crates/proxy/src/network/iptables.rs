@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use super::command::{Call, find};
 use super::plan::{ENDPOINT, ENDPOINT_V6, IMDS, IMDS_V6, PORT, Rules};
-use super::rules::MARK;
+use super::rules::{Guarded, MARK, Missing};
 use crate::failure::{Exit, Failure};
 
 const TABLES: [&str; 4] = ["filter", "mangle", "nat", "raw"];
@@ -104,24 +104,25 @@ impl Seen {
     }
 
     /// What is not as it was when it was put there.
-    pub(super) fn missing(&self, listing: &[String]) -> Vec<String> {
+    pub(super) fn missing(&self, listing: &[String]) -> Vec<Missing> {
         let own = self.own();
-        let mut missing: Vec<_> = listing.iter().filter(|line| !own.contains(line)).cloned().collect();
+        let gone = listing.iter().filter(|line| !own.contains(line));
+        let mut missing: Vec<_> = gone.map(|line| Missing { what: line.clone(), guards: guards(line) }).collect();
         for saved in &self.families {
             for (table, chain, from) in CHAINS {
                 for from in from.iter().filter(|from| saved.has_chain(table, from)) {
                     let jumps = saved.jumps(table, from, chain).count();
                     if jumps != 1 {
-                        missing.push(format!(
-                            "{}: one jump from {from} to {chain} in {table} ({jumps} there)",
-                            saved.family.program()
-                        ));
+                        let program = saved.family.program();
+                        let what = format!("{program}: one jump from {from} to {chain} in {table} ({jumps} there)");
+                        missing.push(Missing { what, guards: if jumps == 0 { guards(chain) } else { &[] } });
                     }
                 }
             }
         }
         if missing.is_empty() && own.len() != listing.len() {
-            missing.push("iptables: rules in our chains that are not ours".to_owned());
+            let what = "iptables: rules in our chains that are not ours".to_owned();
+            missing.push(Missing { what, guards: Guarded::ALL });
         }
         missing
     }
@@ -232,6 +233,15 @@ fn restore(table_text: impl Fn(&str, &mut String)) -> String {
         text += "COMMIT\n";
     }
     text
+}
+
+/// What is not kept out without this chain or a rule of it. The others are a second lock behind these, or let in.
+fn guards(of: &str) -> &'static [Guarded] {
+    match of {
+        of if of.contains("TASKCREDS-INPUT") => &[Guarded::Endpoint],
+        of if of.contains("TASKCREDS-RAW") => &[Guarded::Metadata],
+        _ => &[],
+    }
 }
 
 fn jump(chain: &str) -> String {

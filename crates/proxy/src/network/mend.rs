@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::plan::{Facts, Wanted};
 use crate::config::DEFAULT_PORT;
+use crate::documents::formats::sh;
 
 /// What is wanted, and what there is.
 #[derive(Clone, Copy)]
@@ -22,7 +23,7 @@ impl Mend<'_> {
         let Wanted { bridges, block_imds, .. } = self.wanted;
         let mut line = String::new();
         for bridge in bridges.iter().chain(more) {
-            let _ = write!(line, " --bridge {bridge}");
+            let _ = write!(line, " --bridge {}", sh(bridge));
         }
         if bridges.iter().any(|bridge| self.facts.absent.contains(bridge)) {
             line.push_str(" --early");
@@ -55,7 +56,7 @@ impl Mend<'_> {
     pub(super) fn namespace(self, path: &Path) -> String {
         let is_open = self.wanted.namespaces.get(path).is_some_and(|namespace| !namespace.block_imds);
         let open = if is_open { " --no-block-imds" } else { "" };
-        format!("taskcreds network up --mode awsvpc --netns {}{open}", path.display())
+        format!("taskcreds network up --mode awsvpc --netns {}{open}", sh(&path.to_string_lossy()))
     }
 
     fn up(self, modes: &str) -> String {

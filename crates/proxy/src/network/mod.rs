@@ -15,7 +15,7 @@ pub mod rules;
 mod state;
 mod sysctl;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsFd;
@@ -27,8 +27,8 @@ use clap::ValueEnum;
 use crate::failure::{Exit, Failure};
 use crate::netlink::may_tell;
 use plan::{Facts, Namespace, Piece, Plan, Rules, Wanted};
-use request::{EcsAgent, Request, namespace_path};
-use rules::{Backend, Seen};
+use request::{EcsAgent, Request};
+use rules::{Backend, Missing, Seen};
 use state::{Made, State, Store};
 
 /// Where what was found is kept, unless told otherwise.
@@ -67,7 +67,7 @@ pub fn up(request: &Request, environment: &HashMap<String, String>, state: &Path
     demand_privilege()?;
     let store = Store::open(state)?;
     let before = store.read()?;
-    let mut wanted = request.after(before.as_ref().map(|before| before.wanted.clone()).unwrap_or_default(), agent)?;
+    let wanted = request.after(before.as_ref().map(|before| before.wanted.clone()).unwrap_or_default(), agent)?;
     let facts = facts(&wanted);
     if let Some(absent) = facts.absent.first().filter(|_| !request.early) {
         let why = format!(
@@ -75,11 +75,7 @@ pub fn up(request: &Request, environment: &HashMap<String, String>, state: &Path
         );
         return Err(Failure::new(Exit::Unavailable, why));
     }
-    let named: BTreeSet<_> = request.namespaces.iter().map(|namespace| namespace_path(namespace)).collect();
-    named.iter().try_for_each(demand_namespace)?;
-    for (path, namespace) in wanted.namespaces.iter_mut().filter(|(path, _)| named.contains(*path)) {
-        namespace.identity = identity(path);
-    }
+    request.namespaces.iter().try_for_each(|path| demand_namespace(path))?;
     let notes = reconcile(&store, before, wanted, request.backend)?;
     Ok(notes)
 }
@@ -129,7 +125,7 @@ pub fn down(namespace: Option<&Path>, state: &Path) -> Result<Vec<String>, Failu
     };
     if let Some(namespace) = namespace {
         let mut wanted = before.wanted.clone();
-        let path = namespace_path(namespace);
+        let path = wanted.known(namespace);
         if wanted.namespaces.remove(&path).is_none() {
             return Err(Failure::new(Exit::Usage, format!("nothing is set up for {}", path.display())));
         }
@@ -167,7 +163,8 @@ pub fn status(state: &Path) -> Result<Vec<Part>, Failure> {
     demand_privilege()?;
     let facts = facts(&state.wanted);
     let plan = Plan::new(&state.wanted, &facts);
-    let mut parts = missing_rules(&state, &plan, &facts)?;
+    let missing = missing_rules(&state, &plan, &facts)?;
+    let mut parts: Vec<_> = missing.iter().map(|rule| Part { what: rule.to_string(), is_there: false }).collect();
     if let (true, Some(backend)) = (parts.is_empty(), state.backend) {
         let what = match backend {
             Backend::Nft => "rules: the nftables table inet taskcreds",
@@ -195,7 +192,7 @@ pub fn repair(state: &Path) -> Result<Vec<String>, Failure> {
     wanted.namespaces.retain(|path, namespace| namespace.is_still_at(path));
     let facts = facts(&wanted);
     let plan = Plan::new(&wanted, &facts);
-    let mut missing: Vec<_> = missing_rules(&before, &plan, &facts)?.into_iter().map(|part| part.what).collect();
+    let mut missing: Vec<_> = missing_rules(&before, &plan, &facts)?.iter().map(ToString::to_string).collect();
     missing.extend(plan.pieces.iter().filter(|piece| !piece.is_there()).map(ToString::to_string));
     if !missing.is_empty() || wanted != before.wanted {
         reconcile(&store, Some(before), wanted, None)?;
@@ -203,10 +200,9 @@ pub fn repair(state: &Path) -> Result<Vec<String>, Failure> {
     Ok(missing)
 }
 
-fn missing_rules(state: &State, plan: &Plan, facts: &Facts) -> Result<Vec<Part>, Failure> {
+fn missing_rules(state: &State, plan: &Plan, facts: &Facts) -> Result<Vec<Missing>, Failure> {
     let Some(backend) = state.backend else { return Ok(Vec::new()) };
-    let missing = backend.look(facts)?.missing(&plan.rules, &state.listing);
-    Ok(missing.into_iter().map(|what| Part { what: format!("rules: {what}"), is_there: false }).collect())
+    Ok(backend.look(facts)?.missing(&plan.rules, &state.listing))
 }
 
 /// Makes what is wanted out of what was. What fails leaves what was.
@@ -386,6 +382,18 @@ fn demand_privilege() -> Result<(), Failure> {
     ))
 }
 
+impl Wanted {
+    /// The path by which the namespace of this file is set up already; else this one.
+    fn known(&self, path: &Path) -> PathBuf {
+        let there = identity(path);
+        let is_it = |(known, namespace): &(&PathBuf, &Namespace)| {
+            there.is_some() && namespace.identity == there && namespace.is_still_at(known)
+        };
+        let known = self.namespaces.iter().find(is_it).filter(|_| !self.namespaces.contains_key(path));
+        known.map_or_else(|| path.to_owned(), |(known, _)| known.clone())
+    }
+}
+
 impl Namespace {
     /// Whether the path leads to it, and not to another one that has come in its place.
     fn is_still_at(&self, path: &Path) -> bool {
@@ -399,7 +407,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 }
 
 /// A namespace that is there, is not this machine's own and can be entered.
-fn demand_namespace(path: &PathBuf) -> Result<(), Failure> {
+fn demand_namespace(path: &Path) -> Result<(), Failure> {
     if identity(path).is_some_and(|there| identity(Path::new("/proc/self/ns/net")) == Some(there)) {
         let why =
             format!("{} is this machine's own network namespace: awsvpc mode is for that of a task", path.display());

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::command::Call;
 use super::plan::{ENDPOINT, ENDPOINT_V6, IMDS, IMDS_V6, PORT, Rules};
-use super::rules::MARK;
+use super::rules::{Guarded, MARK, Missing};
 use crate::failure::{Exit, Failure};
 
 /// Before everything that could redirect: conntrack's own priority less than -200.
@@ -81,21 +81,21 @@ impl Seen {
     }
 
     /// What is not as it was when it was put there.
-    pub(super) fn missing(&self, rules: &Rules, listing: &[String]) -> Vec<String> {
+    pub(super) fn missing(&self, rules: &Rules, listing: &[String]) -> Vec<Missing> {
         let mut missing = Vec::new();
-        if self.own.is_empty() {
-            missing.push("the nftables table inet taskcreds".to_owned());
-        } else if self.own != listing {
-            missing.push("rules of the nftables table inet taskcreds, which others have changed".to_owned());
+        if self.own.is_empty() || self.own != listing {
+            let what = match self.own.is_empty() {
+                true => "the nftables table inet taskcreds",
+                false => "rules of the nftables table inet taskcreds, which others have changed",
+            };
+            missing.push(Missing { what: what.to_owned(), guards: Guarded::ALL });
         }
         for input in &self.inputs {
             let wanted = if input.is_closed { admitted(rules, &input.family).len() } else { 0 };
             if input.ours.len() != wanted {
-                missing.push(format!(
-                    "what admits containers in the chain {} ({} of {wanted} rules)",
-                    input.name,
-                    input.ours.len()
-                ));
+                let there = input.ours.len();
+                let what = format!("what admits containers in the chain {} ({there} of {wanted} rules)", input.name);
+                missing.push(Missing { what, guards: &[] });
             }
         }
         missing
@@ -353,7 +353,8 @@ table inet taskcreds {
                         delete rule inet open input handle 9\n";
         assert_eq!(seen.remove(), expected);
         let missing = seen.missing(&rules, &seen.own);
-        assert_eq!(missing, ["what admits containers in the chain inet open input (1 of 0 rules)"]);
+        let missing: Vec<_> = missing.iter().map(|rule| (rule.what.as_str(), rule.guards.len())).collect();
+        assert_eq!(missing, [("what admits containers in the chain inet open input (1 of 0 rules)", 0)]);
         let rules = Rules { nat: None, endpoint_v6: true, own: true, ..rules };
         assert_eq!(admitted(&rules, "inet").len(), 4);
         assert_eq!(

@@ -6,7 +6,9 @@ use std::path::Path;
 use super::command::Call;
 use super::mend::Mend;
 use super::plan::{ENDPOINT, IMDS, Piece, Plan};
-use super::{Part, demand_privilege, facts, missing_rules, state};
+use super::rules::Guarded;
+use super::{demand_privilege, facts, missing_rules, state};
+use crate::documents::formats::sh;
 use crate::failure::Failure;
 
 /// One way.
@@ -35,11 +37,18 @@ pub fn report(path: &Path, answers: impl Fn(SocketAddr) -> bool) -> Result<Vec<R
     let wanted = state.as_ref().map(|state| state.wanted.clone()).unwrap_or_default();
     let facts = facts(&wanted);
     let plan = Plan::new(&wanted, &facts);
-    let missing: Vec<Part> = match &state {
+    let missing = match &state {
         Some(state) => missing_rules(state, &plan, &facts)?,
         None => Vec::new(),
     };
-    let is_guarded = missing.is_empty() && state.as_ref().is_some_and(|state| state.backend.is_some());
+    let has_rules = state.as_ref().is_some_and(|state| state.backend.is_some());
+    let is_guarded = |what| has_rules && !missing.iter().any(|rule| rule.guards.contains(&what));
+    // The first that is not there of the endpoint's addresses, these pieces and the rules.
+    let lacking = |is_of: &dyn Fn(&Piece) -> bool| {
+        let is_of = |piece: &&Piece| matches!(piece, Piece::Address { device, .. } if device == "lo") || is_of(piece);
+        let piece = plan.pieces.iter().filter(is_of).find(|piece| !piece.is_there()).map(ToString::to_string);
+        piece.or_else(|| missing.first().map(ToString::to_string)).map(|what| format!("missing: {what}"))
+    };
     let others: Vec<_> = bridges().into_iter().filter(|bridge| !wanted.bridges.contains(bridge)).collect();
     let mend = Mend { wanted: &wanted, facts: &facts };
     let row =
@@ -56,27 +65,24 @@ pub fn report(path: &Path, answers: impl Fn(SocketAddr) -> bool) -> Result<Vec<R
         Some(port) if !asks_itself => SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         _ => crate::http::ENDPOINT,
     };
-    let mut rows = vec![match (has_address, answers(listens_at)) {
-        (false, _) => row("this machine", TO_ENDPOINT, "the address is on no interface", Some(mend.any(&others))),
-        (true, true) if !asks_itself => row("this machine", TO_ENDPOINT, "no answer, as without host mode", None),
-        (true, true) => row("this machine", TO_ENDPOINT, "a proxy answers", None),
-        (true, false) => row("this machine", TO_ENDPOINT, &format!("no proxy answers at {listens_at}"), Some(listen)),
+    let mut rows = vec![match (has_address, answers(listens_at), lacking(&|_| false)) {
+        (false, ..) => row("this machine", TO_ENDPOINT, "the address is on no interface", Some(mend.any(&others))),
+        (true, true, _) if !asks_itself => row("this machine", TO_ENDPOINT, "no answer, as without host mode", None),
+        (true, true, _) => row("this machine", TO_ENDPOINT, "a proxy answers", None),
+        (true, false, Some(what)) if asks_itself => row("this machine", TO_ENDPOINT, &what, Some(mend.any(&others))),
+        (true, false, _) => {
+            row("this machine", TO_ENDPOINT, &format!("no proxy answers at {listens_at}"), Some(listen))
+        }
     }];
     for bridge in &wanted.bridges {
         let from = format!("containers on {bridge}");
-        let broken = plan.pieces.iter().find(|piece| {
-            matches!(piece, Piece::Sysctl { key, .. } if key.contains(&format!("/{bridge}/"))) && !piece.is_there()
+        let is_of = |piece: &Piece| matches!(piece, Piece::Sysctl { key, .. } if key.contains(&format!("/{bridge}/")));
+        rows.push(match lacking(&is_of) {
+            _ if facts.absent.contains(bridge) => row(&from, TO_ENDPOINT, "the bridge is not there (yet)", None),
+            None => row(&from, TO_ENDPOINT, "let in", None),
+            Some(what) => row(&from, TO_ENDPOINT, &what, Some(mend.bridges(&[]))),
         });
-        rows.push(match (is_guarded, facts.absent.contains(bridge), broken) {
-            (_, true, _) => row(&from, TO_ENDPOINT, "the bridge is not there (yet)", None),
-            (true, _, None) if has_address => row(&from, TO_ENDPOINT, "let in", None),
-            (true, _, Some(piece)) => row(&from, TO_ENDPOINT, &format!("missing: {piece}"), Some(mend.bridges(&[]))),
-            _ => {
-                let is = "rules are missing: let in only if nothing else drops it";
-                row(&from, TO_ENDPOINT, is, Some(mend.bridges(&[])))
-            }
-        });
-        rows.push(match (wanted.block_imds, is_guarded) {
+        rows.push(match (wanted.block_imds, is_guarded(Guarded::Metadata)) {
             (true, true) => row(&from, TO_IMDS, "blocked", None),
             (true, false) => {
                 let is = "NOT blocked: they can take this machine's own role";
@@ -87,38 +93,38 @@ pub fn report(path: &Path, answers: impl Fn(SocketAddr) -> bool) -> Result<Vec<R
     }
     for (path, namespace) in &wanted.namespaces {
         let from = format!("task in {}", path.display());
-        let down = || format!("taskcreds network down --netns {}", path.display());
+        let down = || format!("taskcreds network down --netns {}", sh(&path.to_string_lossy()));
         let again = || mend.namespace(path);
         if !path.exists() {
             rows.push(row(&from, TO_ENDPOINT, "the namespace has gone", Some(down())));
             continue;
         }
-        let is_of = |piece: &&Piece, imds: bool| match piece {
+        let is_of = |piece: &Piece, imds: bool| match piece {
             Piece::Address { space, .. } => !imds && space.as_ref() == Some(path),
             Piece::Pair { namespace, .. } => !imds && namespace == path,
             Piece::Route { space, by, .. } => space.as_ref() == Some(path) && (by == "unreachable") == imds,
             Piece::Sysctl { .. } => false,
         };
-        let is_whole = |imds| plan.pieces.iter().filter(|piece| is_of(piece, imds)).all(Piece::is_there);
-        rows.push(match is_whole(false) && is_guarded {
-            true => row(&from, TO_ENDPOINT, "let in", None),
-            false => row(&from, TO_ENDPOINT, "its interface, route or rules are missing", Some(again())),
+        rows.push(match lacking(&|piece| is_of(piece, false)) {
+            None => row(&from, TO_ENDPOINT, "let in", None),
+            Some(what) => row(&from, TO_ENDPOINT, &what, Some(again())),
         });
-        rows.push(match (namespace.block_imds, is_whole(true)) {
+        let is_blocked = plan.pieces.iter().filter(|piece| is_of(piece, true)).all(Piece::is_there);
+        rows.push(match (namespace.block_imds, is_blocked) {
             (true, true) => row(&from, TO_IMDS, "unreachable", None),
             (true, false) => row(&from, TO_IMDS, "NOT blocked: it can take this machine's own role", Some(again())),
             (false, _) => row(&from, TO_IMDS, "open, as asked for", None),
         });
     }
     for bridge in &others {
-        let is = if has_address && !is_guarded {
+        let is = if has_address && !is_guarded(Guarded::Endpoint) {
             "not set up: let in if nothing else drops it, and instance metadata is open to them"
         } else {
             "not set up: they do not reach the proxy, and instance metadata is open to them"
         };
         rows.push(row(&format!("containers on {bridge}"), TO_ENDPOINT, is, Some(mend.bridges(&others))));
     }
-    rows.push(match (is_guarded, has_address) {
+    rows.push(match (is_guarded(Guarded::Endpoint), has_address) {
         (true, _) => row("neighbours", TO_ENDPOINT, "dropped", None),
         (false, false) => row("neighbours", TO_ENDPOINT, "no answer: the address is on no interface", None),
         (false, true) => {

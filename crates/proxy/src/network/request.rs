@@ -3,11 +3,12 @@
 //! An `up` sets the modes anew that it names and leaves the others. Namespaces are added one by one, as tasks come.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::{Component, Path, PathBuf};
 
-use super::Mode;
 use super::plan::{Namespace, Wanted};
 use super::rules::Backend;
+use super::{Mode, identity};
 use crate::config::interface_name;
 use crate::failure::{Exit, Failure};
 
@@ -18,7 +19,7 @@ pub struct Request {
     pub modes: Vec<Mode>,
     /// The bridges of containers. None: docker0.
     pub bridges: Vec<Interface>,
-    /// The namespaces of tasks, by path or by the name that `ip netns` gives.
+    /// The files of tasks' namespaces, as [`namespace_path`] has them.
     pub namespaces: Vec<PathBuf>,
     /// The port of loopback for the ECS way.
     pub nat: Option<u16>,
@@ -138,10 +139,10 @@ impl Request {
             wanted.shared = Some(self.block_imds.unwrap_or(false));
         }
         for namespace in &self.namespaces {
-            let path = namespace_path(namespace);
+            let path = wanted.known(namespace);
             let block_imds = self.block_imds.or(agent.block_imds).unwrap_or(true);
+            let identity = identity(&path);
             let there = wanted.namespaces.get(&path);
-            let identity = there.and_then(|namespace| namespace.identity);
             let Some(number) = there.map(|namespace| namespace.number).or_else(|| wanted.free_number()) else {
                 return Err(Failure::new(
                     Exit::Unavailable,
@@ -154,13 +155,26 @@ impl Request {
     }
 }
 
-/// The file of a namespace; a name is one of `ip netns`.
-pub(super) fn namespace_path(given: &Path) -> PathBuf {
-    if given.components().count() == 1 && !given.is_absolute() {
-        Path::new("/run/netns").join(given)
-    } else {
-        given.to_owned()
-    }
+/// The file of a namespace, the same from wherever it is named and by whichever links; a mere name is one of `ip netns`. The file itself
+/// may be a link, as `/proc/7/ns/net` is, and may have gone.
+///
+/// # Errors
+/// The present folder has gone.
+pub fn namespace_path(given: PathBuf) -> io::Result<PathBuf> {
+    let mut components = given.components();
+    let is_name = matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
+    let file = if is_name { Path::new("/run/netns").join(given) } else { std::path::absolute(given)? };
+    let real = file.parent().zip(file.file_name()).map(|(folder, name)| without_links(folder).join(name));
+    // By `/proc/7/root`, whose text is a path in another mount namespace, it is another file.
+    Ok(real.filter(|real| identity(real) == identity(&file)).unwrap_or(file))
+}
+
+fn without_links(folder: &Path) -> PathBuf {
+    folder.canonicalize().unwrap_or_else(|_| match (folder.parent(), folder.file_name()) {
+        // It has gone.
+        (Some(parent), Some(name)) => without_links(parent).join(name),
+        _ => folder.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -194,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_agents_block_of_instance_metadata_is_that_of_awsvpc_alone() {
-        let web = || Request { namespaces: vec!["web".into()], ..Request::default() };
+        let web = || Request { namespaces: vec!["/run/netns/web".into()], ..Request::default() };
         let blocked =
             |wanted: Wanted| wanted.namespaces.values().map(|namespace| namespace.block_imds).collect::<Vec<_>>();
         assert_eq!(blocked(wanted(&web(), agent(&[]))), [true], "here it is on unless it is switched off");
@@ -208,7 +222,7 @@ mod tests {
     fn an_up_changes_the_modes_that_it_names() {
         let bridge = |name: &str| Request { bridges: vec![name.parse().unwrap()], nat: Some(1), ..Request::default() };
         let first = wanted(&bridge("br0"), EcsAgent::default());
-        let web = Request { namespaces: vec!["web".into(), "/proc/7/ns/net".into()], ..Request::default() };
+        let web = Request { namespaces: vec!["/run/netns/web".into(), "/proc/7/ns/net".into()], ..Request::default() };
         let second = web.after(first.clone(), EcsAgent::default()).unwrap();
         assert_eq!((&second.bridges, second.nat), (&first.bridges, Some(1)));
         let paths: Vec<_> = second.namespaces.keys().map(|path| path.display().to_string()).collect();
@@ -219,12 +233,29 @@ mod tests {
     }
 
     #[test]
+    fn a_namespace_has_one_path_however_it_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().canonicalize().unwrap();
+        std::fs::create_dir(real.join("real")).unwrap();
+        std::os::unix::fs::symlink("real", real.join("link")).unwrap();
+        std::os::unix::fs::symlink("gone", real.join("real/task")).unwrap();
+        let path = |given: PathBuf| namespace_path(given).unwrap();
+        for given in ["real/task", "link/task", "link/./task", "real/../link/task", "real/task/"] {
+            assert_eq!(path(real.join(given)), real.join("real/task"), "{given}");
+        }
+        assert_eq!(path(real.join("link/gone/net")), real.join("real/gone/net"));
+        let here = std::env::current_dir().unwrap().canonicalize().unwrap();
+        assert_eq!([path("./web".into()), path("a/web".into())], [here.join("web"), here.join("a/web")]);
+        assert_eq!(path("web".into()), path("/run/netns/web".into()));
+    }
+
+    #[test]
     fn flags_that_belong_to_another_mode_are_refused() {
         let bridges = vec!["br0".parse().unwrap()];
         for request in [
             Request { modes: vec![Mode::Host], bridges, ..Request::default() },
             Request { modes: vec![Mode::Awsvpc], ..Request::default() },
-            Request { modes: vec![Mode::Bridge], namespaces: vec!["web".into()], ..Request::default() },
+            Request { modes: vec![Mode::Bridge], namespaces: vec!["/run/netns/web".into()], ..Request::default() },
         ] {
             assert_eq!(request.after(Wanted::default(), EcsAgent::default()).unwrap_err().exit, Exit::Usage);
         }

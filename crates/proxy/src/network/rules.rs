@@ -1,5 +1,7 @@
 //! The rules, whichever of the two backends holds them.
 
+use std::fmt;
+
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +21,32 @@ pub enum Backend {
     Nft,
     /// Chains of iptables.
     Iptables,
+}
+
+/// Something of the rules that is not as it was put there.
+pub(super) struct Missing {
+    pub(super) what: String,
+    /// What is not kept out without it.
+    pub(super) guards: &'static [Guarded],
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rules: {}", self.what)
+    }
+}
+
+/// What rules keep out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Guarded {
+    /// Neighbours, from the endpoint.
+    Endpoint,
+    /// Containers, from instance metadata.
+    Metadata,
+}
+
+impl Guarded {
+    pub(super) const ALL: &[Self] = &[Self::Endpoint, Self::Metadata];
 }
 
 /// What is there of a backend.
@@ -91,7 +119,7 @@ impl Seen {
     }
 
     /// What is not as it was put there.
-    pub(super) fn missing(&self, rules: &Rules, listing: &[String]) -> Vec<String> {
+    pub(super) fn missing(&self, rules: &Rules, listing: &[String]) -> Vec<Missing> {
         match self {
             Self::Nft(seen) => seen.missing(rules, listing),
             Self::Iptables(seen) => seen.missing(listing),

@@ -31,26 +31,36 @@ pub(crate) fn status(from: &Netns, url: &str) -> String {
 fn nobody_behind_a_router_is_answered_unless_the_hop_limit_says_so() {
     let made = || -> Result<_, String> {
         let (client, router, host) = (Netns::new()?, Netns::new()?, Netns::new()?);
-        client.join("10.71.0.2/24", &router, "10.71.0.1/24")?;
-        router.join("10.72.0.1/24", &host, "10.72.0.2/24")?;
-        client.ip("route add default via 10.71.0.1")?;
-        host.ip("route add default via 10.72.0.1")?;
+        for netns in [&client, &router, &host] {
+            // Nobody else has these addresses, so nobody is waited for.
+            netns.set("ipv6/conf/default/accept_dad", 0)?;
+        }
+        for (behind, before, number) in [(&client, &router, 71), (&host, &router, 72)] {
+            let there = behind.join(&format!("10.{number}.0.2/24"), before, &format!("10.{number}.0.1/24"))?;
+            before.ip(&format!("address add fd{number}::1/64 dev {there} nodad"))?;
+            behind.ip(&format!("address add fd{number}::2/64 dev {} nodad", there.replace("tcr", "tcl")))?;
+            behind.ip(&format!("route add default via 10.{number}.0.1"))?;
+            behind.ip(&format!("route add default via fd{number}::1"))?;
+        }
         router.set("ipv4/ip_forward", 1)?;
+        router.set("ipv6/conf/all/forwarding", 1)?;
         Ok((client, router, host))
     };
     let Some((client, router, host)) = skip::unless("the hop limit", made()) else { return };
     let (sts, task) = (Sts::new(), Task::new("web"));
     for (limit, behind) in [("", "000"), ("hop_limit = 2", "200")] {
-        let head = format!("listen = [\"10.72.0.2:51679\"]\n{limit}");
+        let head = format!("listen = [\"10.72.0.2:51679\", \"[fd72::2]:51679\"]\n{limit}");
         // STS is out of reach from here, so the proxy is asked for what it answers without: a session that is not there yet, 503.
         let config = Config::with(&head, slice::from_ref(&task));
         let start = rig::taskcreds("serve").arg("--config").arg(config.file()).envs(sts.environment());
         let proxy = start.inside(&host).spawn();
         proxy.says("listening on ");
-        let url = format!("http://10.72.0.2:51679{}", task.path());
         let known = |code: &str| code.replace("200", "503");
-        assert_eq!(status(&router, &url), known("200"), "a neighbour, {limit}");
-        assert_eq!(status(&client, &url), known(behind), "behind a router, {limit}");
+        for address in ["10.72.0.2", "[fd72::2]"] {
+            let url = format!("http://{address}:51679{}", task.path());
+            assert_eq!(status(&router, &url), known("200"), "a neighbour at {address}, {limit}");
+            assert_eq!(status(&client, &url), known(behind), "behind a router at {address}, {limit}");
+        }
     }
 }
 

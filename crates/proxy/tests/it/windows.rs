@@ -48,6 +48,36 @@ fn a_script_that_lacks_a_brace_or_a_parenthesis_is_found() {
     }
 }
 
+/// The command of the ENTRYPOINT in a text.
+fn entrypoint(text: &str) -> String {
+    let line = text.lines().find_map(|line| line.trim_start().strip_prefix("ENTRYPOINT ")).unwrap();
+    let mut words: Vec<String> = serde_json::from_str(line).unwrap();
+    words.pop().unwrap()
+}
+
+#[test]
+fn a_container_without_a_route_does_not_start_its_program_and_ends_as_that_ends() {
+    let Some(venv) = skip::unless("the entry point for Windows", python::venv()) else { return };
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/windows");
+    let command = entrypoint(include_str!("../../../../docs/network-windows.md"));
+    assert_eq!(entrypoint(&fs::read_to_string(deploy.join("container-routes.ps1")).unwrap()), command);
+    let statements: Vec<_> = command.split("; ").collect();
+    let expected = [
+        // A script that is not there or may not be run would be passed over.
+        "$ErrorActionPreference = 'Stop'",
+        r"C:\container-routes.ps1",
+        "if ($LASTEXITCODE) { exit $LASTEXITCODE }",
+        r"& C:\program.exe",
+        // Of a program that fails PowerShell makes a 1.
+        "exit $LASTEXITCODE",
+    ];
+    assert_eq!(statements, expected);
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("entrypoint.ps1");
+    fs::write(&script, &command).unwrap();
+    assert_eq!(faults(&venv, &[script]), []);
+}
+
 #[test]
 fn the_scripts_are_read_alike_by_every_windows() {
     let mut seen = Vec::new();

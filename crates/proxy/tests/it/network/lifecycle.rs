@@ -200,6 +200,50 @@ fn check_tells_what_reaches_what_and_the_command_that_mends_it() {
     }
 }
 
+/// A second lock, or what lets in, is no alarm for what is still kept out.
+#[test]
+fn check_tells_of_each_way_what_is_missing_for_it() {
+    let Some(world) = World::unless("check --network, way by way") else { return };
+    let late =
+        "nft add table inet late; nft add chain inet late input '{ type filter hook input priority 0; policy drop; }'
+nft add rule inet late input iif lo accept";
+    let (endpoint, imds) = ("containers on br0 169.254.170.2:80", "containers on br0 instance metadata");
+    let neighbours = "neighbours 169.254.170.2:80";
+    let (blocked, dropped) = ((imds, "ok blocked"), (neighbours, "ok dropped"));
+    let open = (imds, "NOT SO NOT blocked");
+    for (backend, wipe, rows) in [
+        (
+            "nft",
+            late,
+            [(endpoint, "NOT SO missing: rules: what admits containers in the chain inet late"), blocked, dropped],
+        ),
+        ("nft", "nft flush chain inet taskcreds arriving", [(endpoint, "NOT SO"), open, (neighbours, "NOT SO")]),
+        ("iptables", "iptables -N DOCKER-USER", [(endpoint, "NOT SO missing: rules: iptables: one"), blocked, dropped]),
+        ("iptables", "iptables -t raw -F PREROUTING", [(endpoint, "NOT SO missing: rules:"), open, dropped]),
+        ("iptables", "iptables -F TASKCREDS-INPUT", [(endpoint, "NOT SO"), blocked, (neighbours, "NOT SO")]),
+    ] {
+        world.done(&format!("up --bridge br0 --backend {backend}"));
+        let proxy = world.serve(&["169.254.170.2:80"], "");
+        assert_eq!(world.command("check", "--network").run().code(), 0);
+        world.sh(wipe);
+        let said = world.command("check", "--network").run();
+        assert_eq!(said.code(), 1, "{wipe}: {}", said.stdout);
+        let lines: Vec<_> =
+            said.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        for (way, is) in rows {
+            assert!(
+                lines.iter().any(|line| line.starts_with(&format!("{way} {is}"))),
+                "{wipe}: {way} {is}: {}",
+                said.stdout
+            );
+        }
+        assert!(said.stdout.ends_with("\n  taskcreds network up --bridge br0\n"), "{wipe}: {}", said.stdout);
+        drop(proxy);
+        world.done("down");
+        world.sh("nft flush ruleset");
+    }
+}
+
 /// A mend that changed what it is to mend would be a fault of its own.
 #[test]
 fn what_check_says_mends_it_and_leaves_the_rest_as_it_was_asked_for() {

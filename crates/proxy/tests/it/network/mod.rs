@@ -7,6 +7,7 @@ mod layers;
 mod lifecycle;
 mod matrix;
 mod pairs;
+mod paths;
 mod trouble;
 mod units;
 
