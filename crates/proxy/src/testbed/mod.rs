@@ -81,8 +81,11 @@ impl Testbed {
         let testbed = Arc::new(Self { faults, journal, registry, sessions, emulator, may_fail });
         if let Some(emulator) = &testbed.emulator {
             // Not with an `Arc` of its own: the testbed holds the emulator.
-            let (asked, told) = (Arc::downgrade(&testbed), Arc::downgrade(&testbed));
-            emulator.set_faults(move |role_arn| Some(asked.upgrade()?.faults.next_of_role(role_arn)?.at_sts()));
+            let [asked, met, told] = [(); 3].map(|()| Arc::downgrade(&testbed));
+            emulator.set_faults(
+                move |role_arn| Some(asked.upgrade()?.faults.next_of_role(role_arn)?.at_sts()),
+                move |fault| met.upgrade().is_some_and(|testbed| testbed.faults.is_met(&fault.told)),
+            );
             emulator.on_call(move |call| {
                 if let Some(testbed) = told.upgrade() {
                     testbed.called(call);

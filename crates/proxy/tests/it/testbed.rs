@@ -207,6 +207,26 @@ fn every_fault_of_the_credentials_endpoint_is_what_it_says() {
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }
 
+#[test]
+fn a_fault_that_changes_a_good_answer_waits_for_one_and_is_told_of_no_other() {
+    let exec = Exec::start("");
+    // The session ends with this answer, and the next one takes its time.
+    let faults = ["exec:expire,times=1", "sts:delay=2s,times=1", "exec:missing=Token,times=1"];
+    assert_eq!(exec.control("PUT", "/faults", &json!({ "faults": faults })).0, 200);
+    let ended = exec.key();
+    let cold = exec.get();
+    assert_eq!(cold.status, 503, "{}", cold.body);
+    let left = || exec.control("GET", "/faults", &Value::Null).1["faults"][2]["left"].clone();
+    assert_eq!(left(), 1);
+    until("a good answer", || exec.raw_of_one().starts_with("HTTP/1.1 200 "));
+    assert_eq!(left(), 0);
+    assert_ne!(exec.key(), ended);
+    let told = exec.journal("place=credentials&fault=true");
+    let told: Vec<_> = told.iter().map(|it| json!([it["status"], it["fault"]])).collect();
+    assert_eq!(told, [json!([200, faults[0]]), json!([200, faults[2]])]);
+    exec.end();
+}
+
 /// The JSON of a spoiled answer, which the client of these tests would not take for a session.
 fn raw_json(exec: &Exec, fault: &str) -> Value {
     exec.fault(fault);
