@@ -146,7 +146,7 @@ impl Fixture {
     /// Everything that is wrong with it, or no task is called that.
     pub fn fault(&self, fault: &str) -> Result<(), FixtureError> {
         let faults = parse_all(&[fault.to_owned()]).map_err(FixtureError::of)?;
-        self.parts.testbed.set(faults, false).map_err(FixtureError::of)
+        self.parts.testbed.set_ahead(faults).map_err(FixtureError::of)
     }
 
     /// How the faults stand.
@@ -196,7 +196,10 @@ impl Fixture {
         let (journal, asked) = (Arc::clone(&self.parts.testbed.journal), filter.clone());
         let entries = self.run(async move { journal.wait(&asked, count, patience).await })?;
         if entries.len() < count {
-            return Err(FixtureError(format!("{} of {count} entries were there after {patience:?}", entries.len())));
+            let known = if entries.is_empty() { self.parts.testbed.know_names(filter) } else { Ok(()) };
+            let hint = known.err().map(|refusal| format!(": {refusal}")).unwrap_or_default();
+            let there = entries.len();
+            return Err(FixtureError(format!("{there} of {count} entries were there after {patience:?}{hint}")));
         }
         Ok(entries)
     }

@@ -13,6 +13,7 @@ use taskcreds_sts_emulator::Effect;
 use tokio_util::sync::CancellationToken;
 
 use super::fault::{Fault, Wrong};
+use super::journal::GET_CREDENTIALS;
 use super::spoil::{skewed, spoil};
 use super::{Entry, Testbed};
 use crate::http::credentials::{Endpoint, Seen};
@@ -148,7 +149,7 @@ impl Watched {
     ) {
         self.testbed.journal.push(Entry {
             place: "credentials".to_owned(),
-            action: Some("GetCredentials".to_owned()),
+            action: Some(GET_CREDENTIALS.to_owned()),
             status: status.map(|status| status.as_u16()),
             code: code.map(str::to_owned),
             access_key_id,

@@ -303,8 +303,6 @@ fn sessions_of_one_second_are_refreshed_ahead_and_an_application_sees_it() {
 #[test]
 fn the_embedded_sts_fails_per_role_and_the_proxy_rides_it_out() {
     let exec = Exec::start("--session-seconds 2");
-    exec.fault("sts/other:access-denied");
-    assert_eq!(exec.control("POST", "/tasks/exec/rotate", &Value::Null).0, 200);
     exec.fault("sts/demo:status=500,times=3");
     until("three failures and a session after them", || {
         exec.journal("place=sts&status=500&fault=true").len() == 3
@@ -378,16 +376,25 @@ fn the_commands_fault_and_journal_do_what_they_say_and_their_exit_status_tells_i
     assert_eq!(run("journal", "assert --count 0").code(), 0);
     // A name that is mistyped is no test that passes.
     assert_eq!(run("journal", "assert --task exec --count 0").code(), 0);
-    assert_eq!(run("fault", "clear sts/other").code(), 0);
-    for (command, arguments) in [
-        ("journal", "assert --task exce --count 0"),
-        ("journal", "ls --task exce"),
-        ("fault", "clear exce"),
-        ("fault", "clear stss"),
+    assert_eq!(run("fault", "clear sts/demo").code(), 0);
+    assert_eq!(run("journal", "assert --role demo --action GetSessionToken --count 0").code(), 0);
+    for (command, arguments, told) in [
+        ("journal", "assert --task exce --count 0", "there is exec"),
+        ("journal", "ls --task exce", "there is exec"),
+        ("journal", "wait --task exce --timeout 10ms", "after 10ms: no task is called exce: there is exec"),
+        ("journal", "assert --task exce --count 1", "not 1: no task is called exce: there is exec"),
+        ("journal", "assert --role dmeo --count 0", "no role is called dmeo: there is demo;"),
+        ("journal", "assert --action GetCredential --count 0", "there are GetCredentials, AssumeRole, "),
+        ("journal", "wait --action GetCredential --timeout 1h", "no action is called GetCredential: "),
+        ("journal", "assert --place sts --action GetCredentials --count 0", "there are AssumeRole, "),
+        ("fault", "add sts/dmeo:hang", "no role is called dmeo: there is demo; a role that no task has"),
+        ("fault", "clear exce", "there is exec"),
+        ("fault", "clear stss", "there is exec"),
+        ("fault", "clear sts/dmeo", "there is demo;"),
     ] {
         let ended = run(command, arguments);
         assert_eq!(ended.code(), 1, "{command} {arguments}: {}", ended.stderr);
-        assert!(ended.stderr.contains("there is exec"), "{command} {arguments}: {}", ended.stderr);
+        assert!(ended.stderr.contains(told), "{command} {arguments}: {}", ended.stderr);
     }
     let nobody = rig::taskcreds("fault").args("ls --control http://127.0.0.1:1").run();
     assert_eq!(nobody.code(), 69, "{}", nobody.stderr);
