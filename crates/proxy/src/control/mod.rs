@@ -9,6 +9,7 @@
 //! | `POST /faults`, `PUT /faults` with `{"faults":["web:status=503,times=2"]}` | adds them; sets these and no others |
 //! | `DELETE /faults?target=` | clears those of a target, or all |
 //! | `GET /tasks` | the tasks and their sessions |
+//! | `GET /readyz` | what the operations endpoint says there: 503 while a fault goes on |
 //! | `POST /tasks/NAME/rotate`, `POST /tasks/NAME/expire` | a new session now; the same, and those before end at STS |
 //!
 //! Browsers and proxies are refused as everywhere. Nothing secret is told.
@@ -28,6 +29,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::http::guard::{self, AllowedHosts};
+use crate::http::readiness::Readiness;
 use crate::http::{Answer, Connected, Cut, dated, response};
 use crate::testbed::fault::{name_of, parse_all};
 use crate::testbed::{Entry, FaultView, Filter, Refusal, Testbed};
@@ -43,6 +45,8 @@ const USUAL_WAIT: Duration = Duration::from_secs(10);
 pub struct Control {
     /// What it looks at and turns.
     pub testbed: Arc<Testbed>,
+    /// What `/readyz` answers.
+    pub readiness: Arc<Readiness>,
     /// The names that `Host` may have.
     pub hosts: AllowedHosts,
     /// Whether connections are refused that were made to loopback from elsewhere.
@@ -111,6 +115,9 @@ impl Control {
         if let Err(fault) = guard::no_browser_but_fetch_of_node(request, &self.hosts) {
             return fault.response();
         }
+        if request.uri.path() == "/readyz" && request.method == Method::GET {
+            return self.readiness.answer().await;
+        }
         answer(self.reply(request, body).await)
     }
 
@@ -143,7 +150,7 @@ impl Control {
             }
             (&Method::GET, ["tasks"]) => Ok(self.tasks()),
             (&Method::POST, ["tasks", name, what @ ("rotate" | "expire")]) => self.turn(name, what).await,
-            (_, ["journal" | "faults" | "tasks"] | ["tasks", _, "rotate" | "expire"]) => Err(refused(
+            (_, ["journal" | "faults" | "tasks" | "readyz"] | ["tasks", _, "rotate" | "expire"]) => Err(refused(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "MethodNotAllowed",
                 "GET or DELETE, or POST or PUT to change something",
@@ -151,7 +158,7 @@ impl Control {
             _ => Err(refused(
                 StatusCode::NOT_FOUND,
                 "NotFound",
-                "there are /journal, /faults, /tasks, /tasks/NAME/rotate and /tasks/NAME/expire",
+                "there are /journal, /faults, /tasks, /tasks/NAME/rotate, /tasks/NAME/expire and /readyz",
             )),
         }
     }

@@ -328,6 +328,12 @@ fn the_control_interface_tells_all_that_is_wrong_and_refuses_browsers() {
     let (status, told) = exec.control("PATCH", "/faults", &Value::Null);
     assert!(status == 405 && told["message"].as_str().unwrap().contains("PUT"), "{told}");
     assert_eq!(exec.control("GET", "/", &Value::Null).0, 404);
+    assert_eq!(exec.control("GET", "/readyz", &Value::Null), (200, json!({ "ready": true, "reasons": [] })));
+    exec.fault("exec:hang");
+    let reason = json!({ "check": "faults", "message": "set on purpose: exec:hang" });
+    assert_eq!(exec.control("GET", "/readyz", &Value::Null), (503, json!({ "ready": false, "reasons": [reason] })));
+    assert_eq!(exec.control("DELETE", "/readyz", &Value::Null).0, 405);
+    assert_eq!(exec.control("DELETE", "/faults", &Value::Null).0, 200);
     let address = exec.variables["TASKCREDS_CONTROL"].strip_prefix("http://").unwrap();
     for header in ["Origin: http://evil.example", "Sec-Fetch-Site: cross-site", "Referer: http://127.0.0.1/"] {
         let head = format!("DELETE /faults HTTP/1.1\r\nHost: {address}\r\n{header}\r\n\r\n");
