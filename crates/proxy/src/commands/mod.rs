@@ -46,11 +46,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         (None, _) => (LogLevel::Info, LogLevel::Info),
     };
     telemetry::start(level, of_loads, cli.log_format);
-    // What is no Unicode is none of the variables that are looked at here; a child still inherits it.
-    let environment: HashMap<String, String> = std::env::vars_os()
-        .filter(|(name, value)| !is_empty_variable(name, value))
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let environment = environment();
     hardening::apply(&environment)?;
     #[cfg(unix)]
     if matches!(cli.command, Command::Serve(_) | Command::Dev(_)) {
@@ -77,6 +73,14 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         #[cfg(unix)]
         Command::Task(flags) => runtime()?.block_on(task::run(flags)),
     }
+}
+
+/// The environment. What is no Unicode is none of the variables that are looked at here; a child still inherits it.
+pub(crate) fn environment() -> HashMap<String, String> {
+    std::env::vars_os()
+        .filter(|(name, value)| !is_empty_variable(name, value))
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 fn runtime() -> Result<Runtime, Failure> {
