@@ -86,7 +86,8 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
     for (name, role_arn) in flags.roles {
         config.tasks.push(own_task::for_this_run(&name, role_arn, region.as_deref(), session_tags)?);
     }
-    let defined = Defined::read(&flags.definition, !flags.aws, region.as_deref(), session_tags)?;
+    let kinds = [RoleKind::Task, RoleKind::Execution];
+    let defined = Defined::read(&flags.definition, !flags.aws, region.as_deref(), session_tags, &kinds)?;
     if let Some(defined) = &defined {
         config.tasks.extend(defined.tasks()?);
         if config.tasks.is_empty() {
