@@ -28,6 +28,7 @@ use crate::http::credentials::Endpoint;
 use crate::http::guard::AllowedHosts;
 use crate::http::operations::{Operations, Registrations};
 use crate::http::places::Places;
+use crate::http::readiness::Readiness;
 use crate::link_local;
 use crate::metrics::Metrics;
 use crate::testbed::watched::Watched;
@@ -124,6 +125,7 @@ pub struct Proxy {
     registrations: Option<Arc<Registrations>>,
     testbed: Option<Arc<Testbed>>,
     control: Option<(SocketAddr, TcpListener)>,
+    readiness: Arc<Readiness>,
     #[cfg(unix)]
     admin: Option<(AdminSocket, Arc<Api>)>,
 }
@@ -219,17 +221,19 @@ impl Proxy {
             Some(bound) => Some(bound),
             None => config.operations_listen.map(|address| bind(address, "--operations-listen")).transpose()?,
         };
-        let operations = match operations {
-            Some((address, listener)) => {
-                let (sessions, metrics) = (Arc::clone(&sessions), Arc::clone(&metrics));
-                let (registrations, hosts) = (registrations.clone(), hosts.clone());
-                let testbed = testbed.clone();
-                let refuse_misrouted = config.refuse_misrouted;
-                let operations = Operations { sts, sessions, metrics, registrations, hosts, refuse_misrouted, testbed };
-                Some((address, listener, Arc::new(operations)))
-            }
-            None => None,
+        let readiness = Readiness {
+            sts,
+            metrics: Arc::clone(&metrics),
+            registrations: registrations.clone(),
+            testbed: testbed.clone(),
         };
+        let readiness = Arc::new(readiness);
+        let operations = operations.map(|(address, listener)| {
+            let (sessions, metrics) = (Arc::clone(&sessions), Arc::clone(&metrics));
+            let (readiness, hosts, refuse_misrouted) = (Arc::clone(&readiness), hosts.clone(), config.refuse_misrouted);
+            let operations = Operations { sessions, metrics, readiness, hosts, refuse_misrouted };
+            (address, listener, Arc::new(operations))
+        });
         let endpoint = Arc::new(Endpoint {
             registry,
             sessions,
@@ -247,6 +251,7 @@ impl Proxy {
             registrations,
             testbed,
             control,
+            readiness,
             #[cfg(unix)]
             admin,
         })
@@ -297,14 +302,15 @@ impl Proxy {
             parts.spawn(socket.run(api, stop.clone()));
         }
         // The address goes when this returns: after the last answer, which would not arrive without it.
-        let Self { endpoint, listeners: Listeners { bound, added: _added }, operations, testbed, control, .. } = self;
+        let Self { endpoint, listeners, operations, testbed, control, readiness, .. } = self;
+        let Listeners { bound, added: _added } = listeners;
         if let Some((_, listener, operations)) = operations {
             parts.spawn(crate::http::run(listener, operations, Places::few(), stop.clone()));
         }
         if let (Some((_, listener)), Some(testbed)) = (control, &testbed) {
             let (testbed, hosts) = (Arc::clone(testbed), endpoint.hosts.clone());
             let refuse_misrouted = endpoint.refuse_misrouted;
-            let control = Control { testbed, hosts, refuse_misrouted, stop: stop.clone() };
+            let control = Control { testbed, readiness, hosts, refuse_misrouted, stop: stop.clone() };
             parts.spawn(crate::http::run(listener, Arc::new(control), Places::few(), stop.clone()));
         }
         for (_, listener) in bound {

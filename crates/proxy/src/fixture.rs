@@ -9,9 +9,11 @@
 //! let web = fixture.register("web", "arn:aws:iam::111122223333:role/web")?;
 //! fixture.fault("web:status=503,times=2")?;
 //!
-//! // What the program under test is given: any AWS SDK finds its credentials by these variables.
-//! let names: Vec<_> = web.environment.iter().map(|(name, _)| *name).collect();
-//! assert!(names.contains(&"AWS_CONTAINER_CREDENTIALS_FULL_URI"));
+//! // What the program under test is given: every AWS SDK finds its credentials by these variables, if those that it would take first go.
+//! let mut program = std::process::Command::new("true");
+//! web.removed.iter().for_each(|name| drop(program.env_remove(name)));
+//! program.envs(web.environment.iter().map(|(name, value)| (name, value)));
+//! assert!(program.get_envs().any(|(name, _)| name == "AWS_CONTAINER_CREDENTIALS_FULL_URI"));
 //!
 //! // It would see a new session from here on, and `ExpiredToken` for those before.
 //! let access_key_id = fixture.expire("web")?;
@@ -27,23 +29,25 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use taskcreds_core::{Registration, RoleArn, Task};
-use taskcreds_sts_emulator::Roles;
+use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::Proxy;
 use crate::cli::{Emulated, SessionTagging};
-use crate::commands::{embedded, own_task};
+use crate::commands::{self, embedded, own_task};
 use crate::config::{Config, Testing};
+use crate::failure::Failure;
 use crate::handover::Sockets;
 use crate::http::credentials::Endpoint;
-use crate::launch;
+use crate::launch::{self, Launch, Surroundings};
 use crate::testbed::Testbed;
 use crate::testbed::fault::parse_all;
 pub use crate::testbed::{Entry, FaultView, Filter};
@@ -53,6 +57,9 @@ pub use crate::testbed::{Entry, FaultView, Filter};
 pub struct Settings {
     /// How many seconds every session lasts, from 1 on; none: an hour. Below about 300, SDKs ask again for every call.
     pub session_seconds: Option<u32>,
+    /// The roles of the embedded STS, as `--emulated-roles` takes them: a folder of JSON files, each as `aws iam get-role` prints it. Their
+    /// trust policies decide who may assume them; the proxy calls as `arn:aws:iam::111122223333:user/taskcreds`. None: every role.
+    pub emulated_roles: Option<PathBuf>,
 }
 
 /// What a fixture does not do, and why.
@@ -63,8 +70,11 @@ pub struct FixtureError(String);
 /// A registered task: what a program needs to be it.
 #[derive(Clone, Debug)]
 pub struct Registered {
-    /// The variables by which an AWS SDK finds its credentials, the embedded STS and the control interface.
+    /// The variables by which every AWS SDK finds its credentials, the embedded STS and the control interface: those of `exec`. The token
+    /// is in a file too, which goes with the fixture.
     pub environment: Vec<(&'static str, String)>,
+    /// The variables that SDKs would take before these, or that lead them past the embedded STS: to be removed from what a program inherits.
+    pub removed: Vec<&'static str>,
     /// `AWS_CONTAINER_CREDENTIALS_FULL_URI`.
     pub uri: String,
     /// `AWS_CONTAINER_AUTHORIZATION_TOKEN`.
@@ -78,6 +88,8 @@ pub struct Fixture {
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
     parts: Parts,
+    /// With the tokens.
+    folder: TempDir,
 }
 
 struct Parts {
@@ -93,8 +105,9 @@ impl Fixture {
     /// Starts one, without any task.
     ///
     /// # Errors
-    /// The machine's: no port of loopback, no thread.
+    /// The machine's: no port of loopback, no thread, no folder for the tokens. Everything that is wrong with the roles.
     pub fn start(settings: Settings) -> Result<Self, FixtureError> {
+        let folder = launch::private_folder().map_err(FixtureError::failed)?;
         let (stop, (tell, told)) = (CancellationToken::new(), sync_channel(1));
         let stopping = stop.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(FixtureError::of)?;
@@ -111,33 +124,38 @@ impl Fixture {
         });
         let thread = Some(thread.map_err(FixtureError::of)?);
         let parts = told.recv().map_err(FixtureError::of)??;
-        Ok(Self { stop, thread, parts })
+        Ok(Self { stop, thread, parts, folder })
     }
 
-    /// Registers a task with this role, which any number of tasks may have. Its first session is there when this returns, unless a fault
-    /// keeps it from coming.
+    /// Registers a task with this role, which any number of tasks may have. Its first session is there when this returns, unless a fault or
+    /// the role's trust policy keeps it from coming.
     ///
     /// # Errors
-    /// That is no role ARN.
+    /// That is no role ARN, or the token's file cannot be written.
     pub fn register(&self, name: &str, role_arn: &str) -> Result<Registered, FixtureError> {
         let Parts { endpoint, addresses, sts, control, .. } = &self.parts;
         let role_arn = RoleArn::new(role_arn).map_err(FixtureError::of)?;
-        let mut new = own_task::for_this_run(name, role_arn, None, SessionTagging::Required)
-            .map_err(|failure| FixtureError(failure.message))?;
-        let (id, token) = (new.id.clone(), own_task::token_of(&mut new).expose().to_owned());
+        let mut new =
+            own_task::for_this_run(name, role_arn, None, SessionTagging::Required).map_err(FixtureError::failed)?;
+        let (id, token) = (new.id.clone(), own_task::token_of(&mut new));
         let task = endpoint.registry.register(Registration::configured(new)).map_err(FixtureError::of)?;
         let (sessions, first) = (Arc::clone(&endpoint.sessions), Arc::clone(&task));
         self.run(async move { drop(sessions.get(&first).await) })?;
-        let (variable, uri) = launch::uri(addresses, &id);
-        let environment = vec![
-            (variable, uri.clone()),
-            ("AWS_CONTAINER_AUTHORIZATION_TOKEN", token.clone()),
-            ("AWS_REGION", own_task::DEFAULT_REGION.to_owned()),
-            ("AWS_DEFAULT_REGION", own_task::DEFAULT_REGION.to_owned()),
-            ("AWS_ENDPOINT_URL_STS", sts.clone()),
-            ("TASKCREDS_CONTROL", control.clone()),
-        ];
-        Ok(Registered { environment, uri, token, task_arn: task.arn().as_str().to_owned() })
+        let surroundings = Surroundings {
+            region: Some(own_task::DEFAULT_REGION.to_owned()),
+            embedded_sts: Some(sts.clone()),
+            control: Some(control.clone()),
+        };
+        let (shown, file) = (token.expose().to_owned(), task.arn().task_id().as_str());
+        let launch = Launch::new(addresses, &id, token, self.folder.path(), file, surroundings);
+        let launch = launch.map_err(FixtureError::failed)?;
+        Ok(Registered {
+            environment: launch.set(&commands::environment()),
+            removed: launch.removed(),
+            uri: launch::uri(addresses, &id).1,
+            token: shown,
+            task_arn: task.arn().as_str().to_owned(),
+        })
     }
 
     /// Adds a fault, as `web:status=503,times=2`; docs/emulator.md has the words.
@@ -146,7 +164,7 @@ impl Fixture {
     /// Everything that is wrong with it, or no task is called that.
     pub fn fault(&self, fault: &str) -> Result<(), FixtureError> {
         let faults = parse_all(&[fault.to_owned()]).map_err(FixtureError::of)?;
-        self.parts.testbed.set(faults, false).map_err(FixtureError::of)
+        self.parts.testbed.set_ahead(faults).map_err(FixtureError::of)
     }
 
     /// How the faults stand.
@@ -196,7 +214,10 @@ impl Fixture {
         let (journal, asked) = (Arc::clone(&self.parts.testbed.journal), filter.clone());
         let entries = self.run(async move { journal.wait(&asked, count, patience).await })?;
         if entries.len() < count {
-            return Err(FixtureError(format!("{} of {count} entries were there after {patience:?}", entries.len())));
+            let known = if entries.is_empty() { self.parts.testbed.know_names(filter) } else { Ok(()) };
+            let hint = known.err().map(|refusal| format!(": {refusal}")).unwrap_or_default();
+            let there = entries.len();
+            return Err(FixtureError(format!("{there} of {count} entries were there after {patience:?}{hint}")));
         }
         Ok(entries)
     }
@@ -236,18 +257,22 @@ impl FixtureError {
     fn of(error: impl std::fmt::Display) -> Self {
         Self(error.to_string())
     }
+
+    fn failed(failure: Failure) -> Self {
+        Self(failure.message)
+    }
 }
 
 async fn begin(settings: &Settings, stop: CancellationToken) -> Result<(Proxy, Parts), FixtureError> {
-    let failed = |failure: crate::failure::Failure| FixtureError(failure.message);
-    let (base, sts) =
-        embedded::start(own_task::DEMO_ACCOUNT, None, &Emulated::default(), Roles::Any, settings.session_seconds, stop)
-            .await
-            .map_err(failed)?;
+    let emulated = Emulated { emulated_roles: settings.emulated_roles.clone(), emulated_caller: None };
+    let roles = embedded::roles(&emulated, Vec::new()).map_err(FixtureError::failed)?;
+    let (base, sts) = embedded::start(own_task::DEMO_ACCOUNT, None, &emulated, roles, settings.session_seconds, stop)
+        .await
+        .map_err(FixtureError::failed)?;
     let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let testing = Testing { control: Some(here), ..Testing::default() };
     let config = Config { listen: vec![here], testing, ..Config::default() };
-    let proxy = Proxy::start(config, base, &HashMap::new(), Sockets::default()).map_err(failed)?;
+    let proxy = Proxy::start(config, base, &HashMap::new(), Sockets::default()).map_err(FixtureError::failed)?;
     let missing = || FixtureError("the proxy has no control interface".to_owned());
     let parts = Parts {
         runtime: Handle::current(),
@@ -296,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_fixture_fails_as_asked_rotates_and_tells_what_was_asked() {
-        let fixture = Fixture::start(Settings { session_seconds: Some(30) }).unwrap();
+        let fixture = Fixture::start(Settings { session_seconds: Some(30), ..Settings::default() }).unwrap();
         let (web, db) = (fixture.register("web", WEB).unwrap(), fixture.register("db", WEB).unwrap());
         fixture.fault("web:status=503,times=2").unwrap();
         let statuses: Vec<_> = (0..3).map(|_| ask(&web).0).collect();
@@ -314,6 +339,54 @@ mod tests {
             assert!(fixture.fault(wrong).is_err(), "{wrong}");
         }
         assert!(fixture.rotate("nobody").is_err() && fixture.register("x", "no arn").is_err());
+    }
+
+    #[test]
+    fn a_program_is_given_what_exec_gives_and_the_token_file_goes_with_the_fixture() {
+        let fixture = Fixture::start(Settings::default()).unwrap();
+        let web = fixture.register("web", WEB).unwrap();
+        let given = |name: &str| web.environment.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str());
+        let file = PathBuf::from(given("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").unwrap());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), web.token);
+        assert_eq!(given("AWS_CONTAINER_CREDENTIALS_FULL_URI"), Some(web.uri.as_str()));
+        for name in ["NO_PROXY", "no_proxy"] {
+            assert!(given(name).unwrap().contains("127.0.0.1"), "{name}");
+        }
+        for name in ["AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"] {
+            assert!(web.removed.contains(&name), "{name}");
+        }
+        drop(fixture);
+        assert!(!file.exists());
+    }
+
+    #[test]
+    fn roles_are_given_by_a_folder_and_their_trust_policies_decide() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, account) in [("web", "111122223333"), ("db", "444455556666")] {
+            let role = serde_json::json!({ "Role": {
+                "RoleName": name,
+                "Arn": format!("arn:aws:iam::111122223333:role/{name}"),
+                "AssumeRolePolicyDocument": { "Version": "2012-10-17", "Statement": [{
+                    "Effect": "Allow",
+                    "Principal": { "AWS": format!("arn:aws:iam::{account}:root") },
+                    "Action": ["sts:AssumeRole", "sts:TagSession"],
+                }] },
+            } });
+            std::fs::write(folder.path().join(format!("{name}.json")), role.to_string()).unwrap();
+        }
+        let settings = Settings { emulated_roles: Some(folder.path().to_owned()), ..Settings::default() };
+        let fixture = Fixture::start(settings).unwrap();
+        // Before any task has it, and only if it is listed.
+        fixture.fault("sts/web:delay=1ms").unwrap();
+        assert!(fixture.fault("sts/wbe:delay=1ms").unwrap_err().to_string().contains("there are db, web"));
+        let statuses = ["web", "db"].map(|name| {
+            let role = format!("arn:aws:iam::111122223333:role/{name}");
+            ask(&fixture.register(name, &role).unwrap()).0
+        });
+        assert_eq!(statuses, [200, 403]);
+        let anything = Fixture::start(Settings::default()).unwrap();
+        anything.fault("sts/later:delay=1ms").unwrap();
+        assert!(Fixture::start(Settings { emulated_roles: Some("/nowhere".into()), ..Settings::default() }).is_err());
     }
 
     #[tokio::test]

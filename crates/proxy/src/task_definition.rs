@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::fmt::Display;
 
 use serde_json::{Map, Value};
-use taskcreds_core::RoleArn;
+use taskcreds_core::{RoleArn, RoleKind};
 
 use crate::config::Fault;
 
@@ -25,7 +25,7 @@ pub struct TaskDefinition {
     pub registered: Option<Registered>,
     /// What its containers may assume.
     pub task_role: Option<RoleArn>,
-    /// What the agent uses on its behalf.
+    /// What the agent uses on its behalf, where that was asked for.
     pub execution_role: Option<RoleArn>,
     /// At least one, in the order of the definition; the names differ.
     pub containers: Vec<Container>,
@@ -75,7 +75,7 @@ pub struct Account<'a> {
     pub fallback: Option<&'a str>,
 }
 
-/// Reads a definition and what overrides it.
+/// Reads a definition and what overrides it. Roles of other kinds than these are left alone.
 ///
 /// # Errors
 /// Every fault of both at once.
@@ -83,6 +83,7 @@ pub fn parse(
     definition: Document<'_>,
     overrides: Option<Document<'_>>,
     account: Account<'_>,
+    kinds: &[RoleKind],
 ) -> Result<TaskDefinition, Vec<Fault>> {
     let mut faults = Faults { place: definition.name, found: Vec::new() };
     let read = read_definition(definition.text, &mut faults);
@@ -94,7 +95,10 @@ pub fn parse(
     let registered = read.as_ref().and_then(|read| read.registered.clone());
     let known = account.given.or(registered.as_ref().map(|place| place.account.as_str())).or(account.fallback);
     let partition = registered.as_ref().map_or("aws", |place| place.partition.as_str());
-    let mut role = |over: Option<Placed>, own: Option<Placed>| {
+    let mut role = |kind: RoleKind, over: Option<Placed>, own: Option<Placed>| {
+        if !kinds.contains(&kind) {
+            return None;
+        }
         // A role that is overridden is not looked at: RunTask does not use it.
         let (place, role) = over.map(|over| (faults.place, over)).or(own.map(|own| (definition.name, own)))?;
         faults.place = place;
@@ -103,7 +107,8 @@ pub fn parse(
         arn
     };
     let (task, execution) = read.as_ref().map(|read| (read.task.clone(), read.execution.clone())).unwrap_or_default();
-    let (task_role, execution_role) = (role(over.task, task), role(over.execution, execution));
+    let task_role = role(RoleKind::Task, over.task, task);
+    let execution_role = role(RoleKind::Execution, over.execution, execution);
     match read {
         Some(Read { family: Some(family), revision, registered, mut containers, .. }) if faults.found.is_empty() => {
             for (name, container) in over.containers {

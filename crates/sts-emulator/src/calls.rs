@@ -30,7 +30,7 @@ pub struct Call {
     pub outcome: Cow<'static, str>,
     /// The status of the answer; none where there was none.
     pub status: Option<u16>,
-    /// The fault that was applied, in the words of whoever asked for it.
+    /// The fault that was met, in the words of whoever asked for it.
     pub fault: Option<String>,
     /// `Action`.
     pub action: Option<String>,

@@ -27,19 +27,20 @@ const X_AMZN_REQUESTID: HeaderName = HeaderName::from_static("x-amzn-requestid")
 /// Seconds since 1970 in the year 9892: later times, and what is added to them, could not be written in RFC 3339.
 const LATEST: u64 = 250_000_000_000;
 
-/// Answers one request whose body has been read, or has failed to arrive.
+/// Answers one request whose body has been read, or has failed to arrive. Returns the fault too, if it was met.
 pub(crate) fn answer(
     emulator: &Emulator,
     head: &Parts,
     body: Result<Bytes, Error>,
-    fault: Option<&Fault>,
-) -> Response<Full<Bytes>> {
+    fault: Option<Fault>,
+) -> (Response<Full<Bytes>>, Option<Fault>) {
     let request_id = Uuid::new_v4().to_string();
     let user_agent = head.headers.get(USER_AGENT).map(HeaderValue::as_bytes);
     let now = now(emulator);
-    let mut call = Call::new(fault.map_or(now, |fault| fault.clock(now)), request_id.clone(), user_agent);
-    call.fault = fault.map(|fault| fault.told.clone());
-    let (status, document) = match perform(emulator, head, body, &mut call, fault) {
+    let at = fault.as_ref().map_or(now, |fault| fault.clock(now));
+    let mut call = Call::new(at, request_id.clone(), user_agent);
+    call.fault = fault.as_ref().filter(|fault| !fault.is_of_good_answers()).map(|fault| fault.told.clone());
+    let (status, document) = match perform(emulator, head, body, &mut call, fault.as_ref()) {
         Ok(document) => (StatusCode::OK, document),
         Err(error) => {
             let (status, code) = error.status_and_code();
@@ -53,6 +54,7 @@ pub(crate) fn answer(
     if let Some(observer) = emulator.shared.observer.get() {
         observer(&call);
     }
+    let met = fault.filter(|_| call.fault.is_some());
     emulator.shared.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call);
 
     let mut response = Response::new(Full::new(Bytes::from(document)));
@@ -64,15 +66,19 @@ pub(crate) fn answer(
     if status == StatusCode::METHOD_NOT_ALLOWED {
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
     }
-    response
+    (response, met)
 }
 
-/// The fault of a request, where anybody has asked for faults.
-pub(crate) fn fault_of(emulator: &Emulator, body: &Result<Bytes, Error>) -> Option<Fault> {
-    let plan = emulator.shared.plan.get()?;
-    let form = Form::parse(body.as_ref().ok()?).ok()?;
-    let is_assume_role = form.text("Action") == Some("AssumeRole");
-    plan(form.text("RoleArn").filter(|_| is_assume_role)?)
+/// The fault of a request, where anybody has asked for faults. What is refused anyway has none, and uses none up.
+pub(crate) fn fault_of(emulator: &Emulator, head: &Parts, body: &Result<Bytes, Error>) -> Option<Fault> {
+    let (plan, body) = (emulator.shared.plan.get()?, body.as_ref().ok()?);
+    let form = Form::parse(body).ok()?;
+    if Action::parse(&form).ok()? != Action::AssumeRole {
+        return None;
+    }
+    check_target(head).ok()?;
+    authenticate(emulator, head, body, now(emulator)).ok()?;
+    (plan.next)(&AssumeRole::parse(&form).ok()?.role_arn)
 }
 
 fn perform(
@@ -106,16 +112,19 @@ fn perform(
                 fault.refuse(&caller.principal.arn, &request.role_arn)?;
             }
             let mut grant = grant(&request, &caller, &emulator.shared.options, call.at)?;
+            let is_met = |fault: &&Fault| emulator.shared.plan.get().is_some_and(|plan| (plan.is_met)(fault));
+            let spoiling = fault.filter(|fault| fault.is_of_good_answers()).filter(is_met);
             if let Some(seconds) = emulator.shared.options.session_seconds {
                 grant.expires = grant.expires.min(faults::after(call.at, seconds));
             }
-            if let Some(fault) = fault {
+            if let Some(fault) = spoiling {
+                call.fault = Some(fault.told.clone());
                 grant.expires = fault.expires(call.at, grant.expires);
             }
             let key = keys(emulator).add_session(grant.caller.clone(), grant.expires, grant.token_size, call.at);
             call.issued_access_key_id = Some(key.access_key_id.clone());
             let document = xml::response("AssumeRole", &xml::assume_role(&grant, &key), &call.request_id);
-            Ok(match fault {
+            Ok(match spoiling {
                 Some(fault) => fault.spoil(document),
                 None => document,
             })
@@ -208,7 +217,7 @@ mod tests {
             }
             let (head, ()) = request.body(()).unwrap().into_parts();
             let body = [&b"Action=GetCallerIdentity&Version=2011-06-15&"[..], &body].concat();
-            let response = answer(&emulator, &head, Ok(Bytes::from(body)), None);
+            let (response, _) = answer(&emulator, &head, Ok(Bytes::from(body)), None);
             prop_assert!(response.status().is_client_error());
             prop_assert!(response.headers().contains_key(X_AMZN_REQUESTID));
             prop_assert_eq!(emulator.calls().len(), 1);

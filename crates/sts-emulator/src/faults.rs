@@ -1,7 +1,7 @@
 //! What is to go wrong with an answer, as data; and the answers that come of it.
 //!
-//! A fault is asked for before anything is known of the caller and touches `AssumeRole` alone: what an application does with its session
-//! is its own affair. Where nobody has asked for faults, nothing is read twice and nothing waits.
+//! A fault is asked for by an `AssumeRole` that is signed and valid, and by nothing else: what an application does with its session is its
+//! own affair. Where nobody has asked for faults, nothing is read twice and nothing waits.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -24,7 +24,7 @@ pub struct Fault {
     pub delay: Duration,
     /// What is wrong with it beside that.
     pub effect: Option<Effect>,
-    /// What the record of the call says of it.
+    /// What the record of the call says of it, where it was met.
     pub told: String,
 }
 
@@ -64,7 +64,30 @@ pub enum Effect {
     AccessDenied,
 }
 
+impl Effect {
+    /// Whether it changes a good answer, and does nothing to another one.
+    #[must_use]
+    pub fn is_of_good_answers(&self) -> bool {
+        match self {
+            Self::Truncated
+            | Self::Malformed
+            | Self::Missing(_)
+            | Self::WrongType(_)
+            | Self::Expired
+            | Self::Short(_) => true,
+            // By another clock a signature is not good either.
+            Self::Skew(_) => false,
+            Self::Status { .. } | Self::Hang | Self::Drop | Self::Throttling | Self::AccessDenied => false,
+        }
+    }
+}
+
 impl Fault {
+    /// Whether it is met by a good answer alone.
+    pub(crate) fn is_of_good_answers(&self) -> bool {
+        self.effect.as_ref().is_some_and(Effect::is_of_good_answers)
+    }
+
     /// `time` by the clock of this answer.
     pub(crate) fn clock(&self, time: SystemTime) -> SystemTime {
         let Some(Effect::Skew(seconds)) = self.effect else { return time };

@@ -67,12 +67,20 @@ struct Shared {
     options: Options,
     keys: Mutex<sessions::Keys>,
     calls: Mutex<calls::Calls>,
-    plan: OnceLock<Box<Plan>>,
+    plan: OnceLock<Plan>,
     observer: OnceLock<Box<Observer>>,
 }
 
-/// Tells what is to go wrong with the next `AssumeRole` of a role ARN.
-type Plan = dyn Fn(&str) -> Option<Fault> + Send + Sync;
+/// What is to go wrong.
+struct Plan {
+    next: Box<Next>,
+    is_met: Box<IsMet>,
+}
+
+/// Tells it of the next `AssumeRole` of a role ARN.
+type Next = dyn Fn(&str) -> Option<Fault> + Send + Sync;
+/// Whether there is a good answer's fault to be met still.
+type IsMet = dyn Fn(&Fault) -> bool + Send + Sync;
 /// Is told of every call.
 type Observer = dyn Fn(&Call) + Send + Sync;
 
@@ -150,10 +158,21 @@ impl Emulator {
         }
     }
 
-    /// Has each `AssumeRole` ask `plan` what is to go wrong with it, given the role ARN of the request. To be set once; what is set first
-    /// stays.
-    pub fn set_faults(&self, plan: impl Fn(&str) -> Option<Fault> + Send + Sync + 'static) {
-        let _ = self.shared.plan.set(Box::new(plan));
+    /// Has each `AssumeRole` that is signed and valid ask `next` what is to go wrong with it, given its role ARN. Where that
+    /// [changes a good answer](Effect::is_of_good_answers), `is_met` is asked once there is one, and tells whether it still is to be. To be
+    /// set once; what is set first stays.
+    pub fn set_faults(
+        &self,
+        next: impl Fn(&str) -> Option<Fault> + Send + Sync + 'static,
+        is_met: impl Fn(&Fault) -> bool + Send + Sync + 'static,
+    ) {
+        let _ = self.shared.plan.set(Plan { next: Box::new(next), is_met: Box::new(is_met) });
+    }
+
+    /// The roles there are.
+    #[must_use]
+    pub fn roles(&self) -> &Roles {
+        &self.shared.options.roles
     }
 
     /// Has `observer` told of every call, before it is answered. To be set once; what is set first stays.

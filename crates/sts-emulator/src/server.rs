@@ -83,10 +83,10 @@ async fn serve(emulator: Emulator, stream: TcpStream, mut stopping: watch::Recei
         async move {
             let (head, body) = request.into_parts();
             let body = timeout(BODY_TIMEOUT, read(body)).await.unwrap_or(Err(Error::RequestTimeout));
-            let fault = fault_of(&emulator, &body);
+            let fault = fault_of(&emulator, &head, &body);
             faults::wait(fault.as_ref()).await;
-            let answer = answer(&emulator, &head, body, fault.as_ref());
-            faults::deliver(fault.as_ref(), answer, &mut stopping).await
+            let (answer, met) = answer(&emulator, &head, body, fault);
+            faults::deliver(met.as_ref(), answer, &mut stopping).await
         }
     });
     let connection = http1::Builder::new()

@@ -54,7 +54,7 @@ pub struct At {
 /// `taskcreds fault`
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  taskcreds fault add web:status=503,times=2\n\n\
-                        Exit status: 0 done; 1 no task is called that; 64 the fault is none; 69 no control interface answers; \
+                        Exit status: 0 done; 1 no task or role is called that; 64 the fault is none; 69 no control interface answers; \
                         77 faults are not allowed there.")]
 pub struct Fault {
     /// What to do.
@@ -87,7 +87,7 @@ pub enum FaultAction {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  taskcreds journal wait --task web --count 2 --timeout 10s\n  \
                         taskcreds journal assert --task web --status 503 --count 2\n\n\
-                        Exit status: 0 it is so; 1 it is not (wait: not in time); 64 flags; 69 no control interface answers.")]
+                        Exit status: 0 it is so; 1 it is not (wait: not in time), or no task, role or action is called that; 64 flags; 69 no control interface answers.")]
 pub struct Journal {
     /// What to do.
     #[command(subcommand)]
@@ -142,7 +142,7 @@ pub struct Entries {
     /// Of this endpoint: credentials or sts.
     #[arg(long)]
     pub place: Option<String>,
-    /// Of this action: GetCredentials, AssumeRole, GetCallerIdentity.
+    /// Of this action: GetCredentials, or one of the STS API as AssumeRole and GetCallerIdentity.
     #[arg(long)]
     pub action: Option<String>,
     /// With this status; 0 for no answer.

@@ -25,12 +25,14 @@ pub(super) struct Defined {
 }
 
 impl Defined {
-    /// Reads the definition that the flags name, if they name one. Where sessions are `emulated`, so is the account.
+    /// Reads the definition that the flags name, if they name one, and its roles of these kinds. Where sessions are `emulated`, so is the
+    /// account.
     pub(super) fn read(
         flags: &Definition,
         emulated: bool,
         region: Option<&str>,
         tags: SessionTagging,
+        kinds: &[RoleKind],
     ) -> Result<Option<Self>, Failure> {
         let Some(file) = &flags.task_definition else { return Ok(None) };
         let usage = |error: ConfigError| Failure::new(Exit::Usage, error.to_string());
@@ -43,7 +45,7 @@ impl Defined {
         let name = file.display().to_string();
         let account = Account { given: flags.account.as_deref(), fallback: emulated.then_some(own_task::DEMO_ACCOUNT) };
         let overrides = overrides.as_ref().map(|(name, text)| Document { name, text });
-        let definition = parse(Document { name: &name, text: &text }, overrides, account)
+        let definition = parse(Document { name: &name, text: &text }, overrides, account, kinds)
             .map_err(|faults| usage(ConfigError(faults)))?;
         for warning in &definition.warnings {
             tracing::warn!("{warning}");

@@ -46,9 +46,7 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
     if config.network.manage.take().is_some() {
         tracing::warn!("dev sets no network up: [network] manage is for serve; `taskcreds network up` does the same");
     }
-    if !flags.listen.listen.is_empty() {
-        config.listen = flags.listen.listen;
-    }
+    flags.listen.apply(&mut config)?;
     if flags.local.local_endpoints {
         let settings = local_endpoints::Settings::read(environment)?;
         if config.listen.is_empty() {
@@ -57,7 +55,6 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
             settings.warn_of_another_place();
         }
     }
-    config.link_local = flags.listen.link_local.unwrap_or(config.link_local);
     if let Some(address) = config.listen.iter().find(|address| !is_local(address.ip())) {
         let message = format!("dev listens on loopback and 169.254.170.2 only, not on {address}; use serve");
         return Err(Failure::new(Exit::Usage, message));
@@ -86,7 +83,8 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
     for (name, role_arn) in flags.roles {
         config.tasks.push(own_task::for_this_run(&name, role_arn, region.as_deref(), session_tags)?);
     }
-    let defined = Defined::read(&flags.definition, !flags.aws, region.as_deref(), session_tags)?;
+    let kinds = [RoleKind::Task, RoleKind::Execution];
+    let defined = Defined::read(&flags.definition, !flags.aws, region.as_deref(), session_tags, &kinds)?;
     if let Some(defined) = &defined {
         config.tasks.extend(defined.tasks()?);
         if config.tasks.is_empty() {

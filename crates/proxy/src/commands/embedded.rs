@@ -19,7 +19,7 @@ pub(super) fn session_tags(emulated: &Emulated, asked: SessionTagging) -> Sessio
 }
 
 /// The roles of the folder that was given, after those of the configuration file.
-pub(super) fn roles(emulated: &Emulated, mut roles: Vec<Role>) -> Result<Roles, Failure> {
+pub(crate) fn roles(emulated: &Emulated, mut roles: Vec<Role>) -> Result<Roles, Failure> {
     let usage = |message: String| Failure::new(Exit::Usage, message);
     if let Some(folder) = &emulated.emulated_roles {
         roles.extend(Role::from_folder(folder).map_err(|faults| usage(faults.to_string()))?);

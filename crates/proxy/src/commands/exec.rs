@@ -13,7 +13,7 @@ use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskcreds_core::{FailureKind, NewTask, SessionError};
+use taskcreds_core::{FailureKind, NewTask, RoleKind, SessionError};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -107,7 +107,8 @@ impl Program {
     fn of(flags: &cli::Exec, region: Option<String>, session_tags: SessionTagging) -> Result<Self, Failure> {
         let usage = |message: &str| Failure::new(Exit::Usage, message);
         let definition = &flags.container.definition;
-        let defined = Defined::read(definition, flags.emulate, region.as_deref(), session_tags)?;
+        let kinds = [RoleKind::Task];
+        let defined = Defined::read(definition, flags.emulate, region.as_deref(), session_tags, &kinds)?;
         let role_arn = match (&flags.role, defined) {
             (Some(_), Some(_)) => {
                 let message = "--role and --task-definition are both given: keep one; --overrides has another role for the definition";

@@ -29,7 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::signals::Signals;
 use crate::app::Proxy;
-use crate::cli::{Cli, Command, is_empty_variable};
+use crate::cli::{self, Cli, Command, is_empty_variable};
+use crate::config::{Config, named_twice};
 use crate::failure::{Exit, Failure};
 use crate::handover::Inherited;
 use crate::hardening;
@@ -46,11 +47,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         (None, _) => (LogLevel::Info, LogLevel::Info),
     };
     telemetry::start(level, of_loads, cli.log_format);
-    // What is no Unicode is none of the variables that are looked at here; a child still inherits it.
-    let environment: HashMap<String, String> = std::env::vars_os()
-        .filter(|(name, value)| !is_empty_variable(name, value))
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let environment = environment();
     hardening::apply(&environment)?;
     #[cfg(unix)]
     if matches!(cli.command, Command::Serve(_) | Command::Dev(_)) {
@@ -79,11 +76,36 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
     }
 }
 
+/// The environment. What is no Unicode is none of the variables that are looked at here; a child still inherits it.
+pub(crate) fn environment() -> HashMap<String, String> {
+    std::env::vars_os()
+        .filter(|(name, value)| !is_empty_variable(name, value))
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
 fn runtime() -> Result<Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::software("cannot start the runtime", error))
+}
+
+impl cli::Listen {
+    /// Puts the flags before what the file says.
+    ///
+    /// # Errors
+    /// An address is named twice: bound, it would be found taken by this program itself.
+    fn apply(self, config: &mut Config) -> Result<(), Failure> {
+        if let Some(address) = named_twice(&self.listen) {
+            return Err(Failure::new(Exit::Usage, format!("--listen names {address} twice: name an address once")));
+        }
+        if !self.listen.is_empty() {
+            config.listen = self.listen;
+        }
+        config.link_local = self.link_local.unwrap_or(config.link_local);
+        Ok(())
+    }
 }
 
 /// Prints a line to standard output at once; a reader that has gone away is no failure.

@@ -15,8 +15,8 @@ use super::{config_failure, say, say_listening};
 use crate::app::Proxy;
 use crate::aws::Base;
 use crate::cli;
-use crate::config::{Admin, Config, ConfigError, MadeId, named_twice};
-use crate::failure::{Exit, Failure};
+use crate::config::{Admin, Config, ConfigError, MadeId};
+use crate::failure::Failure;
 use crate::handover::{Handover, Inherited};
 use crate::http::credentials::Endpoint;
 use crate::http::operations::Registrations;
@@ -41,13 +41,7 @@ pub(super) async fn run(
         None => Config::default(),
     };
     let fixed = Fixed::of(&config);
-    if !flags.listen.listen.is_empty() {
-        config.listen = flags.listen.listen;
-    }
-    if let Some(address) = named_twice(&config.listen) {
-        return Err(Failure::new(Exit::Usage, format!("--listen names {address} twice")));
-    }
-    config.link_local = flags.listen.link_local.unwrap_or(config.link_local);
+    flags.listen.apply(&mut config)?;
     config.operations_listen = flags.operations_listen.or(config.operations_listen);
     if let Some(socket) = flags.admin_socket {
         let admin = config.admin.take().unwrap_or_else(|| Admin::at(PathBuf::new()));

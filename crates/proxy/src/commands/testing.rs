@@ -87,16 +87,17 @@ pub(super) async fn journal(flags: cli::Journal) -> Result<ExitCode, Failure> {
         JournalAction::Wait { entries, count, timeout } => {
             let (status, answer) = waited(entries, count, timeout).await?;
             if status == StatusCode::REQUEST_TIMEOUT {
-                let there = parse::<JournalPage>(&answer)?.entries.len();
-                say_not(&format!("{there} of {count} entries were there after {timeout}"));
+                let JournalPage { entries, hint, .. } = parse(&answer)?;
+                say_not(&format!("{} of {count} entries were there after {timeout}", entries.len()), hint);
             }
             (is(status == StatusCode::OK), answer)
         }
         JournalAction::Assert { entries, count, timeout } => {
             let (_, answer) = waited(entries, count, timeout).await?;
-            let there = parse::<JournalPage>(&answer)?.entries.len();
+            let JournalPage { entries, hint, .. } = parse(&answer)?;
+            let there = entries.len();
             if there != count {
-                say_not(&format!("{there} entries are there and not {count}"));
+                say_not(&format!("{there} entries are there and not {count}"), hint);
             }
             (is(there == count), answer)
         }
@@ -131,8 +132,9 @@ fn is(so: bool) -> ExitCode {
 }
 
 #[expect(clippy::print_stderr, reason = "standard output has the entries")]
-fn say_not(why: &str) {
-    eprintln!("taskcreds: {why}");
+fn say_not(why: &str, hint: Option<String>) {
+    let hint = hint.map(|hint| format!(": {hint}")).unwrap_or_default();
+    eprintln!("taskcreds: {why}{hint}");
 }
 
 fn say_entries(page: &JournalPage) {

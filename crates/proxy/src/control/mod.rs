@@ -9,6 +9,7 @@
 //! | `POST /faults`, `PUT /faults` with `{"faults":["web:status=503,times=2"]}` | adds them; sets these and no others |
 //! | `DELETE /faults?target=` | clears those of a target, or all |
 //! | `GET /tasks` | the tasks and their sessions |
+//! | `GET /readyz` | what the operations endpoint says there: 503 while a fault goes on |
 //! | `POST /tasks/NAME/rotate`, `POST /tasks/NAME/expire` | a new session now; the same, and those before end at STS |
 //!
 //! Browsers and proxies are refused as everywhere. Nothing secret is told.
@@ -28,6 +29,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::http::guard::{self, AllowedHosts};
+use crate::http::readiness::Readiness;
 use crate::http::{Answer, Connected, Cut, dated, response};
 use crate::testbed::fault::{name_of, parse_all};
 use crate::testbed::{Entry, FaultView, Filter, Refusal, Testbed};
@@ -43,6 +45,8 @@ const USUAL_WAIT: Duration = Duration::from_secs(10);
 pub struct Control {
     /// What it looks at and turns.
     pub testbed: Arc<Testbed>,
+    /// What `/readyz` answers.
+    pub readiness: Arc<Readiness>,
     /// The names that `Host` may have.
     pub hosts: AllowedHosts,
     /// Whether connections are refused that were made to loopback from elsewhere.
@@ -73,6 +77,9 @@ pub struct JournalPage {
     pub entries: Vec<Entry>,
     /// The number of the last entry of all.
     pub last: u64,
+    /// Why none fits, where that can be told: a name that nothing has yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// Why something was not done.
@@ -108,6 +115,9 @@ impl Control {
         if let Err(fault) = guard::no_browser_but_fetch_of_node(request, &self.hosts) {
             return fault.response();
         }
+        if request.uri.path() == "/readyz" && request.method == Method::GET {
+            return self.readiness.answer().await;
+        }
         answer(self.reply(request, body).await)
     }
 
@@ -126,18 +136,21 @@ impl Control {
             (&Method::DELETE, ["faults"]) => {
                 let mut pairs = form_urlencoded::parse(query.as_bytes());
                 let target = pairs.find(|(name, _)| name == "target").map(|(_, target)| target);
-                let is_known =
-                    |target: &str| target == "sts" || target.starts_with("sts/") || self.testbed.faults.has(target);
                 // A name that is mistyped clears nothing, and whoever asks would believe that it has.
-                if let Some(target) = target.as_deref().filter(|target| !is_known(target)) {
-                    self.testbed.called_by(target).map_err(|refusal| told(&refusal))?;
+                if let Some(target) = target.as_deref().filter(|target| !self.testbed.faults.has(target)) {
+                    let known = match target.strip_prefix("sts/") {
+                        Some(role) => self.testbed.know_role(role),
+                        None if target == "sts" => Ok(()),
+                        None => self.testbed.called_by(target).map(drop),
+                    };
+                    known.map_err(|refusal| told(&refusal))?;
                 }
                 self.testbed.faults.clear(target.as_deref());
                 Ok(self.faults())
             }
             (&Method::GET, ["tasks"]) => Ok(self.tasks()),
             (&Method::POST, ["tasks", name, what @ ("rotate" | "expire")]) => self.turn(name, what).await,
-            (_, ["journal" | "faults" | "tasks"] | ["tasks", _, "rotate" | "expire"]) => Err(refused(
+            (_, ["journal" | "faults" | "tasks" | "readyz"] | ["tasks", _, "rotate" | "expire"]) => Err(refused(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "MethodNotAllowed",
                 "GET or DELETE, or POST or PUT to change something",
@@ -145,7 +158,7 @@ impl Control {
             _ => Err(refused(
                 StatusCode::NOT_FOUND,
                 "NotFound",
-                "there are /journal, /faults, /tasks, /tasks/NAME/rotate and /tasks/NAME/expire",
+                "there are /journal, /faults, /tasks, /tasks/NAME/rotate, /tasks/NAME/expire and /readyz",
             )),
         }
     }
@@ -172,6 +185,10 @@ impl Control {
             return Err(invalid(wrong));
         }
         let journal = &self.testbed.journal;
+        // Tasks and roles may come while somebody waits for them; no action does.
+        if journal.entries(&filter).is_empty() {
+            filter.know_action().map_err(|refusal| told(&refusal))?;
+        }
         let entries = match count {
             None => journal.entries(&filter),
             Some(count) => {
@@ -180,15 +197,17 @@ impl Control {
                 there.unwrap_or_else(|| journal.entries(&filter))
             }
         };
-        // Nothing of a task that there is not would be taken for nothing of one that there is.
-        if let (true, Some(name)) = (entries.is_empty(), &filter.task) {
+        let mut hint = None;
+        if entries.is_empty() {
+            // Nothing of a name that there is not would be taken for nothing of one that there is.
             let is_waited_for = count.is_some_and(|count| count > 0);
-            if !is_waited_for {
-                self.testbed.called_by(name).map_err(|refusal| told(&refusal))?;
+            match self.testbed.know_names(&filter) {
+                Err(refusal) if is_waited_for => hint = Some(refusal.to_string()),
+                known => known.map_err(|refusal| told(&refusal))?,
             }
         }
         let is_there = count.is_none_or(|count| entries.len() >= count);
-        let page = JournalPage { entries, last: journal.last() };
+        let page = JournalPage { entries, last: journal.last(), hint };
         Ok((if is_there { StatusCode::OK } else { StatusCode::REQUEST_TIMEOUT }, json!(page)))
     }
 
@@ -249,6 +268,8 @@ fn invalid(faults: Vec<String>) -> (StatusCode, Refused) {
 fn told(refusal: &Refusal) -> (StatusCode, Refused) {
     let (status, code) = match refusal {
         Refusal::NoSuchTask { .. } => (StatusCode::NOT_FOUND, "NoSuchTask"),
+        Refusal::NoSuchRole { .. } => (StatusCode::NOT_FOUND, "NoSuchRole"),
+        Refusal::NoSuchAction { .. } => (StatusCode::NOT_FOUND, "NoSuchAction"),
         Refusal::NotAllowed => (StatusCode::FORBIDDEN, "FaultsNotAllowed"),
         Refusal::NoEmulator(_) => (StatusCode::FORBIDDEN, "NoEmbeddedSts"),
         Refusal::TooMany(_) => (StatusCode::CONFLICT, "TooManyFaults"),

@@ -12,6 +12,7 @@ pub mod local_endpoints;
 mod netns;
 pub mod operations;
 pub mod places;
+pub mod readiness;
 pub(crate) mod stream;
 #[cfg_attr(not(target_os = "linux"), path = "way_elsewhere.rs")]
 pub mod way;

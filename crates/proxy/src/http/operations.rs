@@ -13,34 +13,28 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use serde::Serialize;
 use taskcreds_core::SessionCache;
 
 use super::error::Fault;
 use super::guard::{self, AllowedHosts};
+use super::readiness::Readiness;
 use super::{Answer, Connected, Cut, dated, response};
 #[cfg(unix)]
 pub use crate::admin::registrations::Registrations;
-use crate::aws::Sts;
 use crate::metrics::Metrics;
-use crate::testbed::Testbed;
 
 /// The operations endpoint: everything that its answers are made of.
 pub struct Operations {
-    /// Resolves the base credentials.
-    pub sts: Arc<Sts>,
     /// The sessions.
     pub sessions: Arc<SessionCache>,
     /// The counters.
     pub metrics: Arc<Metrics>,
-    /// What the admin socket changes, where there is one.
-    pub registrations: Option<Arc<Registrations>>,
+    /// What `/readyz` answers.
+    pub readiness: Arc<Readiness>,
     /// The names that `Host` may have.
     pub hosts: AllowedHosts,
     /// Whether connections are refused that were made to loopback from elsewhere.
     pub refuse_misrouted: bool,
-    /// What is made to fail on purpose, where somebody has asked for that.
-    pub testbed: Option<Arc<Testbed>>,
 }
 
 /// There is no admin socket on this system.
@@ -49,7 +43,7 @@ pub enum Registrations {}
 
 #[cfg(not(unix))]
 impl Registrations {
-    fn trouble(&self) -> Option<String> {
+    pub(super) fn trouble(&self) -> Option<String> {
         match *self {}
     }
 
@@ -57,19 +51,6 @@ impl Registrations {
     pub fn displaced(&self) {
         match *self {}
     }
-}
-
-#[derive(Serialize)]
-struct Readiness {
-    ready: bool,
-    reasons: Vec<Reason>,
-}
-
-/// Why the proxy is not ready.
-#[derive(Serialize)]
-struct Reason {
-    check: &'static str,
-    message: String,
 }
 
 impl Answer for Operations {
@@ -90,37 +71,12 @@ impl Operations {
         }
         match request.uri.path() {
             "/healthz" => response(StatusCode::OK, "text/plain; charset=utf-8", "alive\n"),
-            "/readyz" => {
-                let readiness = self.readiness().await;
-                let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-                response(status, "application/json", serde_json::to_vec(&readiness).unwrap_or_default())
-            }
+            "/readyz" => self.readiness.answer().await,
             "/metrics" => {
                 let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
                 response(StatusCode::OK, kind, self.metrics.text(&self.sessions))
             }
             _ => Fault::Path.response(),
         }
-    }
-
-    /// Able to serve: the base credentials resolve, the last reload was taken, the store is whole, nothing is made to fail on purpose.
-    async fn readiness(&self) -> Readiness {
-        let mut reasons = Vec::new();
-        if let Err(error) = self.sts.check_base_credentials().await {
-            reasons.push(Reason { check: "base_credentials", message: error.to_string() });
-        }
-        if !self.metrics.last_reload_was_taken() {
-            let message =
-                "the configuration file has faults and the last good one is in force; the log has them".to_owned();
-            reasons.push(Reason { check: "config", message });
-        }
-        if let Some(message) = self.registrations.as_ref().and_then(|registrations| registrations.trouble()) {
-            reasons.push(Reason { check: "store", message });
-        }
-        let faults = self.testbed.as_ref().map(|testbed| testbed.faults.in_force()).unwrap_or_default();
-        if !faults.is_empty() {
-            reasons.push(Reason { check: "faults", message: format!("set on purpose: {}", faults.join("; ")) });
-        }
-        Readiness { ready: reasons.is_empty(), reasons }
     }
 }

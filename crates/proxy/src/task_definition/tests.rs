@@ -55,10 +55,11 @@ const DESCRIBED: &str = r#"{
 
 fn read(definition: &str, overrides: Option<&str>, account: Account<'_>) -> Result<TaskDefinition, String> {
     let overrides = overrides.map(|text| Document { name: "overrides", text });
-    let read = parse(Document { name: "td.json", text: definition }, overrides, account);
+    let read = parse(Document { name: "td.json", text: definition }, overrides, account, &BOTH);
     read.map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }
 
+const BOTH: [RoleKind; 2] = [RoleKind::Task, RoleKind::Execution];
 const ANY: Account<'_> = Account { given: None, fallback: Some("111122223333") };
 
 fn arn(text: &str) -> Option<RoleArn> {
@@ -67,6 +68,15 @@ fn arn(text: &str) -> Option<RoleArn> {
 
 fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn a_role_that_nobody_asks_for_is_left_alone() {
+    let nobodys = Account::default();
+    assert!(read(REGISTERED, None, nobodys).unwrap_err().contains("executionRoleArn: is the name of a role"));
+    let definition = Document { name: "td.json", text: REGISTERED };
+    let read = parse(definition, None, nobodys, &[RoleKind::Task]).unwrap();
+    assert_eq!((read.task_role, read.execution_role), (arn("arn:aws:iam::111122223333:role/apps/web"), None));
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub struct Fault {
     pub delay: Duration,
     /// What is wrong beside that.
     pub wrong: Option<Wrong>,
-    /// How often; none: until it is cleared.
+    /// How often, counted where it is met; none: until it is cleared.
     pub times: Option<NonZeroU32>,
     text: String,
 }
@@ -69,6 +69,16 @@ impl Fault {
     pub fn is_for_role(&self, role_arn: &str) -> bool {
         let name = role_arn.rsplit('/').next();
         matches!(&self.target, Target::Sts(role) if role.is_none() || role.as_deref() == name)
+    }
+
+    /// Whether it changes a good answer, and does nothing to another one: only where there was a good one, it was met.
+    pub(super) fn is_of_good_answers(&self) -> bool {
+        match &self.wrong {
+            Some(Wrong::Answer(Effect::Skew(_))) => matches!(self.target, Target::Task(_)),
+            Some(Wrong::Answer(effect)) => effect.is_of_good_answers(),
+            Some(Wrong::Expire) => true,
+            Some(Wrong::Rotate) | None => false,
+        }
     }
 
     /// Whether this is its target, in its words.

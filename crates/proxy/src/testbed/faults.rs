@@ -1,7 +1,8 @@
 //! The faults that are set, in their order, and how often each was applied.
 //!
-//! One request meets one fault at most: the first that is for it and has not had all its times. Who looks for a fault where none is set
-//! takes no lock.
+//! One request meets one fault at most: the first that is for it and has not had all its times. One that changes a good answer is met, and
+//! counts, where there is a good answer to be changed; every other one from when it is looked for. Who looks for a fault where none is
+//! set takes no lock.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -113,7 +114,7 @@ impl Faults {
         self.list().into_iter().filter(|one| one.left != Some(0)).map(|one| one.fault).collect()
     }
 
-    /// The fault that the next answer to a task meets, which counts as applied from now on.
+    /// The fault that the next answer to a task meets. It counts from now on, unless it is one of good answers.
     pub(super) fn next_of_task(&self, task: &Task) -> Option<Fault> {
         self.next(|fault| fault.is_for(task))
     }
@@ -121,6 +122,20 @@ impl Faults {
     /// The same for the embedded STS and a role.
     pub(super) fn next_of_role(&self, role_arn: &str) -> Option<Fault> {
         self.next(|fault| fault.is_for_role(role_arn))
+    }
+
+    /// Whether there is a good answer's fault to be met still, given its words. It counts from now on.
+    pub(super) fn is_met(&self, told: &str) -> bool {
+        let mut set = self.set();
+        let one = set.iter_mut().find(|one| one.left() != Some(0) && one.fault.to_string() == told);
+        one.map(|one| one.applied = one.applied.saturating_add(1)).is_some()
+    }
+
+    /// Takes back that one has counted.
+    pub(super) fn was_not_met(&self, fault: &Fault) {
+        if let Some(one) = self.set().iter_mut().find(|one| one.applied > 0 && one.fault == *fault) {
+            one.applied -= 1;
+        }
     }
 
     /// Whether there is one for the embedded STS.
@@ -139,7 +154,9 @@ impl Faults {
         }
         let mut set = self.set();
         let one = set.iter_mut().find(|one| one.left() != Some(0) && is_for(&one.fault))?;
-        one.applied = one.applied.saturating_add(1);
+        if !one.fault.is_of_good_answers() {
+            one.applied = one.applied.saturating_add(1);
+        }
         Some(one.fault.clone())
     }
 
@@ -182,6 +199,21 @@ mod tests {
         assert_eq!(faults.in_force(), ["web:hang", "sts/other:hang"]);
         faults.add(parse(&["sts:hang"])).unwrap();
         assert_eq!(faults.list().len(), 3, "those that are over have gone");
+    }
+
+    #[test]
+    fn a_fault_of_good_answers_counts_where_there_is_one_and_no_more_often_than_it_says() {
+        let faults = Faults::default();
+        let (missing, hang) = ("sts:delay=1s,missing=Arn,times=1", "sts:hang,times=1");
+        faults.add(parse(&[missing, hang])).unwrap();
+        // Two at once, and neither has come to an answer.
+        assert_eq!([next(&faults), next(&faults)], [Some(missing.to_owned()), Some(missing.to_owned())]);
+        assert_eq!((faults.list()[0].applied, faults.is_met(missing), faults.is_met(missing)), (0, true, false));
+        assert_eq!((next(&faults).as_deref(), next(&faults)), (Some(hang), None));
+        faults.was_not_met(&parse(&[hang])[0]);
+        assert_eq!(next(&faults).as_deref(), Some(hang));
+        faults.clear(None);
+        assert!(!faults.is_met(missing), "cleared meanwhile");
     }
 
     #[test]

@@ -8,8 +8,26 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::Refusal;
+
 /// Entries kept; the oldest go first.
 const MOST: usize = 10_000;
+/// The action at the credentials endpoint.
+pub(super) const GET_CREDENTIALS: &str = "GetCredentials";
+/// The actions of the STS API. The embedded STS refuses most of them, and that is in the journal too.
+const STS_ACTIONS: [&str; 11] = [
+    "AssumeRole",
+    "AssumeRoleWithSAML",
+    "AssumeRoleWithWebIdentity",
+    "AssumeRoot",
+    "DecodeAuthorizationMessage",
+    "GetAccessKeyInfo",
+    "GetCallerIdentity",
+    "GetDelegatedAccessToken",
+    "GetFederationToken",
+    "GetSessionToken",
+    "GetWebIdentityToken",
+];
 /// How long a wait may be.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
@@ -93,6 +111,19 @@ impl Filter {
     #[must_use]
     pub fn since(self, seq: u64) -> Self {
         Self { since: seq, ..self }
+    }
+
+    /// Whether there is such an action at the place that is asked for.
+    pub(crate) fn know_action(&self) -> Result<(), Refusal> {
+        let place = |name: &str| self.place.as_deref().is_none_or(|place| place == name);
+        let of_credentials = [GET_CREDENTIALS].into_iter().filter(|_| place("credentials"));
+        let there: Vec<_> = of_credentials.chain(STS_ACTIONS.into_iter().filter(|_| place("sts"))).collect();
+        match &self.action {
+            Some(asked) if !there.contains(&asked.as_str()) => {
+                Err(Refusal::NoSuchAction { asked: asked.clone(), there })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether an entry is one of these.

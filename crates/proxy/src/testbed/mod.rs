@@ -10,10 +10,11 @@ pub mod journal;
 mod spoil;
 pub(crate) mod watched;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use taskcreds_core::{Registry, Session, SessionCache, SessionError, Task};
-use taskcreds_sts_emulator::{Call, Emulator};
+use taskcreds_sts_emulator::{Call, Emulator, Roles};
 
 pub use fault::{Fault, InvalidFault};
 pub use faults::{FaultView, Faults};
@@ -23,6 +24,15 @@ use fault::{Target, is_called, name_of};
 
 /// What the log says of a fault.
 const ON_PURPOSE: &str = "answers are made to fail on purpose";
+
+/// What there is, in words.
+fn are(there: &[String]) -> String {
+    match there {
+        [] => "is none".to_owned(),
+        [one] => format!("is {one}"),
+        all => format!("are {}", all.join(", ")),
+    }
+}
 
 /// What a test suite looks at and turns.
 pub struct Testbed {
@@ -40,16 +50,32 @@ pub struct Testbed {
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// There is no such task.
-    #[error("no task is called {asked}: there {are}", are = match .there.as_slice() {
-        [] => "is none".to_owned(),
-        [one] => format!("is {one}"),
-        all => format!("are {}", all.join(", ")),
-    })]
+    #[error("no task is called {asked}: there {}", are(.there))]
     NoSuchTask {
         /// What was asked for.
         asked: String,
         /// What there is.
         there: Vec<String>,
+    },
+    /// There is no such role, or none that is known of.
+    #[error("no role is called {asked}: there {}{}", are(.there), if *.is_any {
+        "; a role that no task has is known where the roles of the embedded STS are listed (--emulated-roles), or once it was asked for"
+    } else { "" })]
+    NoSuchRole {
+        /// What was asked for.
+        asked: String,
+        /// What there is.
+        there: Vec<String>,
+        /// Whether the embedded STS takes every role.
+        is_any: bool,
+    },
+    /// No entry of the journal has such an action.
+    #[error("no action is called {asked}: there are {}", .there.join(", "))]
+    NoSuchAction {
+        /// What was asked for.
+        asked: String,
+        /// What there is.
+        there: Vec<&'static str>,
     },
     /// Sessions come from real STS and nobody has allowed it.
     #[error(
@@ -81,8 +107,11 @@ impl Testbed {
         let testbed = Arc::new(Self { faults, journal, registry, sessions, emulator, may_fail });
         if let Some(emulator) = &testbed.emulator {
             // Not with an `Arc` of its own: the testbed holds the emulator.
-            let (asked, told) = (Arc::downgrade(&testbed), Arc::downgrade(&testbed));
-            emulator.set_faults(move |role_arn| Some(asked.upgrade()?.faults.next_of_role(role_arn)?.at_sts()));
+            let [asked, met, told] = [(); 3].map(|()| Arc::downgrade(&testbed));
+            emulator.set_faults(
+                move |role_arn| Some(asked.upgrade()?.faults.next_of_role(role_arn)?.at_sts()),
+                move |fault| met.upgrade().is_some_and(|testbed| testbed.faults.is_met(&fault.told)),
+            );
             emulator.on_call(move |call| {
                 if let Some(testbed) = told.upgrade() {
                     testbed.called(call);
@@ -97,9 +126,22 @@ impl Testbed {
     /// # Errors
     /// They are not allowed here, or name what there is not. Nothing has changed then.
     pub fn set(&self, faults: Vec<Fault>, in_place: bool) -> Result<(), Refusal> {
+        self.check(&faults)?;
+        self.know_roles(&faults)?;
         // A test suite knows what it does; where there is real STS, its operator is to see it.
-        let is_told = self.emulator.is_none();
-        self.change(faults, in_place, is_told)
+        self.put(faults, in_place, self.emulator.is_none())
+    }
+
+    /// Adds faults, also of roles that no task has yet: for who registers tasks later.
+    ///
+    /// # Errors
+    /// The same, and a role that is not among those of the embedded STS.
+    pub fn set_ahead(&self, faults: Vec<Fault>) -> Result<(), Refusal> {
+        self.check(&faults)?;
+        if !self.takes_every_role() {
+            self.know_roles(&faults)?;
+        }
+        self.put(faults, false, false)
     }
 
     /// Sets the faults to begin with, and warns of them.
@@ -107,17 +149,20 @@ impl Testbed {
     /// # Errors
     /// The same.
     pub fn begin_with(&self, faults: Vec<Fault>) -> Result<(), Refusal> {
-        self.change(faults, true, true)
+        self.check(&faults)?;
+        self.know_roles(&faults)?;
+        self.put(faults, true, true)
     }
 
-    fn change(&self, faults: Vec<Fault>, in_place: bool, is_warned_of: bool) -> Result<(), Refusal> {
+    /// Whether faults are allowed here, and for what there is.
+    fn check(&self, faults: &[Fault]) -> Result<(), Refusal> {
         if !self.may_fail && !faults.is_empty() {
             return Err(Refusal::NotAllowed);
         }
-        if self.emulator.is_none() && Faults::has_sts(&faults) {
+        if self.emulator.is_none() && Faults::has_sts(faults) {
             return Err(Refusal::NoEmulator("a fault of sts"));
         }
-        for fault in &faults {
+        for fault in faults {
             if let Target::Task(Some(name)) = &fault.target {
                 self.called_by(name)?;
             }
@@ -125,6 +170,10 @@ impl Testbed {
                 return Err(Refusal::NoEmulator("expire"));
             }
         }
+        Ok(())
+    }
+
+    fn put(&self, faults: Vec<Fault>, in_place: bool, is_warned_of: bool) -> Result<(), Refusal> {
         let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
         if in_place {
             self.faults.replace(faults)?
@@ -154,6 +203,48 @@ impl Testbed {
             return Err(Refusal::NoSuchTask { asked: name.to_owned(), there });
         }
         Ok(found)
+    }
+
+    fn know_roles(&self, faults: &[Fault]) -> Result<(), Refusal> {
+        let roles = faults.iter().filter_map(|fault| match &fault.target {
+            Target::Sts(role) => role.as_deref(),
+            Target::Task(_) => None,
+        });
+        roles.into_iter().try_for_each(|role| self.know_role(role))
+    }
+
+    fn takes_every_role(&self) -> bool {
+        self.emulator.as_ref().is_some_and(|emulator| *emulator.roles() == Roles::Any)
+    }
+
+    /// Whether a role is known by this name: of a task, of the embedded STS's list, or in the journal.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn know_role(&self, name: &str) -> Result<(), Refusal> {
+        let mut there: BTreeSet<_> =
+            self.registry.tasks().iter().map(|task| task.spec().role_arn.name().to_owned()).collect();
+        if let Some(Roles::Listed(roles)) = self.emulator.as_ref().map(Emulator::roles) {
+            there.extend(roles.iter().filter_map(|role| role.arn.rsplit('/').next()).map(str::to_owned));
+        }
+        let asked = Filter { role: Some(name.to_owned()), ..Filter::default() };
+        if there.contains(name) || !self.journal.entries(&asked).is_empty() {
+            return Ok(());
+        }
+        let (asked, there) = (name.to_owned(), there.into_iter().collect());
+        Err(Refusal::NoSuchRole { asked, there, is_any: self.takes_every_role() })
+    }
+
+    /// Whether a filter names a task, a role and an action that there are: else nothing fits it, or not yet.
+    ///
+    /// # Errors
+    /// What there is not.
+    pub fn know_names(&self, filter: &Filter) -> Result<(), Refusal> {
+        filter.know_action()?;
+        if let Some(task) = &filter.task {
+            self.called_by(task)?;
+        }
+        filter.role.as_deref().map_or(Ok(()), |role| self.know_role(role))
     }
 
     /// Has a new session of a task loaded and waits for it. The one before stays good until it ends.

@@ -13,6 +13,7 @@ use taskcreds_sts_emulator::Effect;
 use tokio_util::sync::CancellationToken;
 
 use super::fault::{Fault, Wrong};
+use super::journal::GET_CREDENTIALS;
 use super::spoil::{skewed, spoil};
 use super::{Entry, Testbed};
 use crate::http::credentials::{Endpoint, Seen};
@@ -26,8 +27,12 @@ pub(crate) struct Watched {
     pub(crate) stop: CancellationToken,
 }
 
-/// What is served: an answer, and the session in it.
-type Served = (Response<Full<Bytes>>, Seen);
+/// What is served: an answer, the session in it, and whether it meets the fault.
+struct Served {
+    answer: Response<Full<Bytes>>,
+    seen: Seen,
+    is_met: bool,
+}
 
 impl Answer for Watched {
     async fn exchange(&self, request: Request<Incoming>, connected: Connected) -> Result<Response<Full<Bytes>>, Cut> {
@@ -35,7 +40,7 @@ impl Answer for Watched {
         let seen = self.seen(&request, connected);
         let fault = seen.task.as_ref().and_then(|task| Some((task, self.testbed.faults.next_of_task(task)?)));
         match fault {
-            None => Ok(dated(self.serve(&request, connected, None).await.0)),
+            None => Ok(dated(self.serve(&request, connected, None).await.answer)),
             Some((task, fault)) => self.fail(&request, connected, task, &seen, &fault).await,
         }
     }
@@ -54,15 +59,20 @@ impl Watched {
         seen
     }
 
-    /// Answers as the endpoint does, and notes it.
+    /// Answers as the endpoint does, and notes it; with the fault, unless that is one of good answers and this is none.
     async fn serve(&self, request: &Parts, connected: Connected, fault: Option<&Fault>) -> Served {
         let (outcome, seen) = self.endpoint.outcome(request, connected).await;
         let code = outcome.as_ref().err().map(|fault| fault.status_and_code().1);
         let answer = self.endpoint.respond(outcome);
         let session = seen.session.as_ref().filter(|_| answer.status() == StatusCode::OK);
         let access_key_id = session.map(|session| session.access_key_id().to_owned());
-        self.note(seen.task.as_deref(), Some(answer.status()), code, access_key_id, fault);
-        (answer, seen)
+        let is_met = |fault: &&Fault| {
+            !fault.is_of_good_answers() || (session.is_some() && self.testbed.faults.is_met(&fault.to_string()))
+        };
+        let met = fault.filter(is_met);
+        self.note(seen.task.as_deref(), Some(answer.status()), code, access_key_id, met);
+        let is_met = met.is_some();
+        Served { answer, seen, is_met }
     }
 
     async fn fail(
@@ -78,17 +88,19 @@ impl Watched {
         let _ = self.stop.run_until_cancelled(tokio::time::sleep(fault.delay)).await;
         let serve = async || self.serve(request, connected, Some(fault)).await;
         let effect = match &fault.wrong {
-            None => return Ok(dated(serve().await.0)),
+            None => return Ok(dated(serve().await.answer)),
             Some(Wrong::Rotate) => {
                 if let Err(error) = self.testbed.rotate(task).await {
                     tracing::warn!("{fault}: {error}");
+                    self.testbed.faults.was_not_met(fault);
+                    return Ok(dated(self.serve(request, connected, None).await.answer));
                 }
-                return Ok(dated(serve().await.0));
+                return Ok(dated(serve().await.answer));
             }
             Some(Wrong::Expire) => {
-                let (answer, seen) = serve().await;
-                if let Some(session) = &seen.session {
-                    self.testbed.end(task, session);
+                let Served { answer, seen, is_met } = serve().await;
+                if let Some(session) = seen.session.filter(|_| is_met) {
+                    self.testbed.end(task, &session);
                 }
                 return Ok(dated(answer));
             }
@@ -106,8 +118,8 @@ impl Watched {
             self.endpoint.stood_in(request, connected, seen, status, &code).await;
             return Ok(dated(response(status, "application/json", error::body(status, &code, &message))));
         }
-        let (answer, _) = serve().await;
-        if answer.status() != StatusCode::OK {
+        let Served { answer, is_met, .. } = serve().await;
+        if !is_met {
             return Ok(dated(answer));
         }
         let now = SystemTime::now();
@@ -137,7 +149,7 @@ impl Watched {
     ) {
         self.testbed.journal.push(Entry {
             place: "credentials".to_owned(),
-            action: Some("GetCredentials".to_owned()),
+            action: Some(GET_CREDENTIALS.to_owned()),
             status: status.map(|status| status.as_u16()),
             code: code.map(str::to_owned),
             access_key_id,

@@ -140,9 +140,11 @@ fn an_address_that_is_named_twice_is_told_as_that() {
     let ended = taskcreds("check").arg("--config").arg(config.file()).run();
     assert_eq!(ended.code(), 64);
     assert!(ended.stderr.contains("listen[1]: 127.0.0.1:51699 is there already"), "{}", ended.stderr);
-    let ended = rig::serve(Config::new(&[])).args("--listen 127.0.0.1:51699 --listen 127.0.0.1:51699").run();
-    assert_eq!(ended.code(), 64);
-    assert!(ended.stderr.contains("--listen names 127.0.0.1:51699 twice"), "{}", ended.stderr);
+    for start in [rig::serve(Config::new(&[])), taskcreds("dev")] {
+        let ended = start.args("--listen 127.0.0.1:51699 --listen 127.0.0.1:51699").run();
+        assert_eq!(ended.code(), 64, "{}", ended.stderr);
+        assert!(ended.stderr.contains("--listen names 127.0.0.1:51699 twice"), "{}", ended.stderr);
+    }
 }
 
 /// As a compose file with `${X:-}` gives them.

@@ -85,7 +85,8 @@ fn remember(variables: &HashMap<String, String>) {
 fn exec_runs_as_the_task_role_with_the_containers_environment_and_the_family_in_the_session_tags() {
     let (sts, web) = (Sts::new(), Definition::new(WEB));
     let overrides = r#"{"containerOverrides": [{"name": "app", "environment": [{"name": "STAGE", "value": "test"}, {"name": "NEW", "value": "1"}]}]}"#;
-    let start = web.exec().args("--container app --account 111122223333 --overrides").arg(overrides);
+    // The execution role is given by name, and of which account it is nobody needs to know.
+    let start = web.exec().args("--container app --overrides").arg(overrides);
     let start = start.envs(sts.environment()).env("DB_PASSWORD", "of-my-own").env("STAGE", "my-shell's");
     let ended = start.args("-- env").run();
     let given = variables(&ended);
@@ -154,8 +155,8 @@ fn without_a_task_role_there_is_no_uri_and_nobody_elses_credentials() {
 
 #[test]
 fn all_faults_are_told_at_once_and_the_command_does_not_run() {
-    let broken =
-        Definition::new(&WEB.replace("\"web\",\n", "\"we b\",\n").replace("\"name\": \"log_router\"", "\"name\": 7"));
+    let broken = WEB.replace("\"web\",\n", "\"we b\",\n").replace("\"name\": \"log_router\"", "\"name\": 7");
+    let broken = Definition::new(&broken.replace("arn:aws:iam::111122223333:role/apps/web", "apps/web"));
     let overrides = Definition::new(r#"{"containerOverrides": [{"name": "other"}]}"#);
     let start = broken.exec().arg("--overrides").arg(overrides.file());
     let ended = start.args("-- echo ran").run();
@@ -163,7 +164,7 @@ fn all_faults_are_told_at_once_and_the_command_does_not_run() {
     for fault in [
         "family: must be 1 to 255",
         "containerDefinitions[1].name: must be a string",
-        "executionRoleArn: is the name of a role, and nothing tells of which account: give --account",
+        "taskRoleArn: is the name of a role, and nothing tells of which account: give --account",
         "containerOverrides[0].name: is no container of the definition, which has app",
     ] {
         assert!(ended.stderr.contains(&format!("task-definition.json: {fault}")), "{fault} is not in {}", ended.stderr);

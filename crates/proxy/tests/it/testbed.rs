@@ -207,6 +207,26 @@ fn every_fault_of_the_credentials_endpoint_is_what_it_says() {
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }
 
+#[test]
+fn a_fault_that_changes_a_good_answer_waits_for_one_and_is_told_of_no_other() {
+    let exec = Exec::start("");
+    // The session ends with this answer, and the next one takes its time.
+    let faults = ["exec:expire,times=1", "sts:delay=2s,times=1", "exec:missing=Token,times=1"];
+    assert_eq!(exec.control("PUT", "/faults", &json!({ "faults": faults })).0, 200);
+    let ended = exec.key();
+    let cold = exec.get();
+    assert_eq!(cold.status, 503, "{}", cold.body);
+    let left = || exec.control("GET", "/faults", &Value::Null).1["faults"][2]["left"].clone();
+    assert_eq!(left(), 1);
+    until("a good answer", || exec.raw_of_one().starts_with("HTTP/1.1 200 "));
+    assert_eq!(left(), 0);
+    assert_ne!(exec.key(), ended);
+    let told = exec.journal("place=credentials&fault=true");
+    let told: Vec<_> = told.iter().map(|it| json!([it["status"], it["fault"]])).collect();
+    assert_eq!(told, [json!([200, faults[0]]), json!([200, faults[2]])]);
+    exec.end();
+}
+
 /// The JSON of a spoiled answer, which the client of these tests would not take for a session.
 fn raw_json(exec: &Exec, fault: &str) -> Value {
     exec.fault(fault);
@@ -283,8 +303,6 @@ fn sessions_of_one_second_are_refreshed_ahead_and_an_application_sees_it() {
 #[test]
 fn the_embedded_sts_fails_per_role_and_the_proxy_rides_it_out() {
     let exec = Exec::start("--session-seconds 2");
-    exec.fault("sts/other:access-denied");
-    assert_eq!(exec.control("POST", "/tasks/exec/rotate", &Value::Null).0, 200);
     exec.fault("sts/demo:status=500,times=3");
     until("three failures and a session after them", || {
         exec.journal("place=sts&status=500&fault=true").len() == 3
@@ -310,6 +328,12 @@ fn the_control_interface_tells_all_that_is_wrong_and_refuses_browsers() {
     let (status, told) = exec.control("PATCH", "/faults", &Value::Null);
     assert!(status == 405 && told["message"].as_str().unwrap().contains("PUT"), "{told}");
     assert_eq!(exec.control("GET", "/", &Value::Null).0, 404);
+    assert_eq!(exec.control("GET", "/readyz", &Value::Null), (200, json!({ "ready": true, "reasons": [] })));
+    exec.fault("exec:hang");
+    let reason = json!({ "check": "faults", "message": "set on purpose: exec:hang" });
+    assert_eq!(exec.control("GET", "/readyz", &Value::Null), (503, json!({ "ready": false, "reasons": [reason] })));
+    assert_eq!(exec.control("DELETE", "/readyz", &Value::Null).0, 405);
+    assert_eq!(exec.control("DELETE", "/faults", &Value::Null).0, 200);
     let address = exec.variables["TASKCREDS_CONTROL"].strip_prefix("http://").unwrap();
     for header in ["Origin: http://evil.example", "Sec-Fetch-Site: cross-site", "Referer: http://127.0.0.1/"] {
         let head = format!("DELETE /faults HTTP/1.1\r\nHost: {address}\r\n{header}\r\n\r\n");
@@ -358,16 +382,25 @@ fn the_commands_fault_and_journal_do_what_they_say_and_their_exit_status_tells_i
     assert_eq!(run("journal", "assert --count 0").code(), 0);
     // A name that is mistyped is no test that passes.
     assert_eq!(run("journal", "assert --task exec --count 0").code(), 0);
-    assert_eq!(run("fault", "clear sts/other").code(), 0);
-    for (command, arguments) in [
-        ("journal", "assert --task exce --count 0"),
-        ("journal", "ls --task exce"),
-        ("fault", "clear exce"),
-        ("fault", "clear stss"),
+    assert_eq!(run("fault", "clear sts/demo").code(), 0);
+    assert_eq!(run("journal", "assert --role demo --action GetSessionToken --count 0").code(), 0);
+    for (command, arguments, told) in [
+        ("journal", "assert --task exce --count 0", "there is exec"),
+        ("journal", "ls --task exce", "there is exec"),
+        ("journal", "wait --task exce --timeout 10ms", "after 10ms: no task is called exce: there is exec"),
+        ("journal", "assert --task exce --count 1", "not 1: no task is called exce: there is exec"),
+        ("journal", "assert --role dmeo --count 0", "no role is called dmeo: there is demo;"),
+        ("journal", "assert --action GetCredential --count 0", "there are GetCredentials, AssumeRole, "),
+        ("journal", "wait --action GetCredential --timeout 1h", "no action is called GetCredential: "),
+        ("journal", "assert --place sts --action GetCredentials --count 0", "there are AssumeRole, "),
+        ("fault", "add sts/dmeo:hang", "no role is called dmeo: there is demo; a role that no task has"),
+        ("fault", "clear exce", "there is exec"),
+        ("fault", "clear stss", "there is exec"),
+        ("fault", "clear sts/dmeo", "there is demo;"),
     ] {
         let ended = run(command, arguments);
         assert_eq!(ended.code(), 1, "{command} {arguments}: {}", ended.stderr);
-        assert!(ended.stderr.contains("there is exec"), "{command} {arguments}: {}", ended.stderr);
+        assert!(ended.stderr.contains(told), "{command} {arguments}: {}", ended.stderr);
     }
     let nobody = rig::taskcreds("fault").args("ls --control http://127.0.0.1:1").run();
     assert_eq!(nobody.code(), 69, "{}", nobody.stderr);

@@ -17,12 +17,13 @@ async fn failing(effects: impl IntoIterator<Item = Effect>) -> Sts {
     let sts = Sts::start(Roles::Any).await;
     let mut effects: Vec<_> = effects.into_iter().collect();
     effects.reverse();
-    let left = Mutex::new(effects);
-    sts.emulator.set_faults(move |role| {
+    let (left, is_met) = (Mutex::new(effects), |_: &Fault| true);
+    let next = move |role: &str| {
         assert_eq!(role, ROLE);
         let effect = left.lock().unwrap().pop()?;
         Some(Fault { delay: Duration::ZERO, effect: Some(effect), told: "sts:it".to_owned() })
-    });
+    };
+    sts.emulator.set_faults(next, is_met);
     sts
 }
 
@@ -57,6 +58,26 @@ async fn refusals_look_like_those_of_aws_are_recorded_and_then_all_is_well() {
     assert_eq!(recorded, seen);
     assert_eq!(calls.iter().filter(|call| call.fault.as_deref() == Some("sts:it")).count(), 5);
     assert_eq!(*told.lock().unwrap(), calls);
+}
+
+#[tokio::test]
+async fn a_request_that_is_refused_anyway_meets_no_fault_and_its_record_names_none() {
+    let sts = Sts::start(Roles::Listed(Vec::new())).await;
+    let effects = Mutex::new(vec![Effect::Malformed, Effect::Throttling]);
+    let next = move |_: &str| {
+        let effect = effects.lock().unwrap().pop();
+        Some(Fault { delay: Duration::ZERO, effect, told: "sts:it".to_owned() })
+    };
+    sts.emulator.set_faults(next, |_| unreachable!("there is no good answer"));
+    let stranger = aws_credential_types::Credentials::new("AKIASTRANGER", "secret", None, None, "test");
+    assert_eq!(sts.post(&stranger, &FORM).await.code(), "InvalidClientTokenId");
+    let nameless = sts.post(&sts.caller(USER), &FORM[..3]).await;
+    assert_eq!(nameless.code(), "ValidationError");
+    // What stands in for an answer is still there, and there is nothing to be made malformed.
+    assert_eq!(assume(&sts).await.code(), "Throttling");
+    assert_eq!(assume(&sts).await.code(), "AccessDenied");
+    let told: Vec<_> = sts.emulator.calls().into_iter().map(|call| call.fault).collect();
+    assert_eq!(told, [None, None, Some("sts:it".to_owned()), None]);
 }
 
 #[tokio::test]
