@@ -164,7 +164,7 @@ impl Fixture {
     /// Everything that is wrong with it, or no task is called that.
     pub fn fault(&self, fault: &str) -> Result<(), FixtureError> {
         let faults = parse_all(&[fault.to_owned()]).map_err(FixtureError::of)?;
-        self.parts.testbed.set_ahead(faults).map_err(FixtureError::of)
+        self.parts.testbed.set(faults, false).map_err(FixtureError::of)
     }
 
     /// How the faults stand.

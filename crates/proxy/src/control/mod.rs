@@ -201,8 +201,10 @@ impl Control {
         if entries.is_empty() {
             // Nothing of a name that there is not would be taken for nothing of one that there is.
             let is_waited_for = count.is_some_and(|count| count > 0);
+            let may_come =
+                |refusal: &Refusal| is_waited_for || matches!(refusal, Refusal::NoSuchRole { may_come: true, .. });
             match self.testbed.know_names(&filter) {
-                Err(refusal) if is_waited_for => hint = Some(refusal.to_string()),
+                Err(refusal) if may_come(&refusal) => hint = Some(refusal.to_string()),
                 known => known.map_err(|refusal| told(&refusal))?,
             }
         }

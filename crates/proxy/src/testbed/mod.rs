@@ -58,16 +58,16 @@ pub enum Refusal {
         there: Vec<String>,
     },
     /// There is no such role, or none that is known of.
-    #[error("no role is called {asked}: there {}{}", are(.there), if *.is_any {
-        "; a role that no task has is known where the roles of the embedded STS are listed (--emulated-roles), or once it was asked for"
+    #[error("no role is called {asked}: there {}{}", are(.there), if *.may_come {
+        ", and whichever the application assumes, as none are listed (--emulated-roles)"
     } else { "" })]
     NoSuchRole {
         /// What was asked for.
         asked: String,
         /// What there is.
         there: Vec<String>,
-        /// Whether the embedded STS takes every role.
-        is_any: bool,
+        /// Whether the embedded STS takes every role, so that this one may be asked for yet.
+        may_come: bool,
     },
     /// No entry of the journal has such an action.
     #[error("no action is called {asked}: there are {}", .there.join(", "))]
@@ -130,18 +130,6 @@ impl Testbed {
         self.know_roles(&faults)?;
         // A test suite knows what it does; where there is real STS, its operator is to see it.
         self.put(faults, in_place, self.emulator.is_none())
-    }
-
-    /// Adds faults, also of roles that no task has yet: for who registers tasks later.
-    ///
-    /// # Errors
-    /// The same, and a role that is not among those of the embedded STS.
-    pub fn set_ahead(&self, faults: Vec<Fault>) -> Result<(), Refusal> {
-        self.check(&faults)?;
-        if !self.takes_every_role() {
-            self.know_roles(&faults)?;
-        }
-        self.put(faults, false, false)
     }
 
     /// Sets the faults to begin with, and warns of them.
@@ -210,11 +198,13 @@ impl Testbed {
             Target::Sts(role) => role.as_deref(),
             Target::Task(_) => None,
         });
-        roles.into_iter().try_for_each(|role| self.know_role(role))
-    }
-
-    fn takes_every_role(&self) -> bool {
-        self.emulator.as_ref().is_some_and(|emulator| *emulator.roles() == Roles::Any)
+        roles.into_iter().try_for_each(|role| match self.know_role(role) {
+            Err(refusal @ Refusal::NoSuchRole { may_come: true, .. }) => {
+                tracing::warn!("{ON_PURPOSE} of a role that no task has: {refusal}");
+                Ok(())
+            }
+            known => known,
+        })
     }
 
     /// Whether a role is known by this name: of a task, of the embedded STS's list, or in the journal.
@@ -231,8 +221,8 @@ impl Testbed {
         if there.contains(name) || !self.journal.entries(&asked).is_empty() {
             return Ok(());
         }
-        let (asked, there) = (name.to_owned(), there.into_iter().collect());
-        Err(Refusal::NoSuchRole { asked, there, is_any: self.takes_every_role() })
+        let may_come = self.emulator.as_ref().is_some_and(|emulator| *emulator.roles() == Roles::Any);
+        Err(Refusal::NoSuchRole { asked: name.to_owned(), there: there.into_iter().collect(), may_come })
     }
 
     /// Whether a filter names a task, a role and an action that there are: else nothing fits it, or not yet.
