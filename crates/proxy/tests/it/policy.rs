@@ -123,6 +123,83 @@ fn test_says_what_decided_and_its_exit_status_is_of_those_who_were_asked_for() {
     );
 }
 
+/// What the call tells, what its caller never has and what no call has: a verdict about such a call would be about none that is made.
+#[test]
+fn what_the_call_tells_cannot_be_given_by_context() {
+    let folder = tempfile::tempdir().unwrap();
+    let trust = |name: &str, condition: &str| {
+        let principals =
+            r#"{"Service":"ecs-tasks.amazonaws.com","AWS":"arn:aws:iam::111122223333:role/taskcreds-proxy"}"#;
+        let text = format!(
+            r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Principal":{principals},"Action":"sts:*","Condition":{condition}}}]}}"#
+        );
+        file(folder.path(), name, &text)
+    };
+    let source = r#"{"ArnLike":{"aws:SourceArn":"arn:aws:ecs:us-west-2:111122223333:task/prod/*"}}"#;
+    let account = r#"{"StringEquals":{"aws:SourceAccount":"111122223333"}}"#;
+    for (condition, who, context, why) in [
+        (source, "ecs", format!("aws:SourceArn={TASK}"), "the task's ARN tells it"),
+        (account, "proxy", "aws:SourceAccount=111122223333".to_owned(), "only the call of an AWS service has it"),
+        (
+            r#"{"StringEquals":{"sts:ExternalId":"x1"}}"#,
+            "ecs",
+            "sts:ExternalId=x1".to_owned(),
+            "ECS sends no external id",
+        ),
+        (
+            r#"{"StringEquals":{"aws:RequestTag/a":"x1"}}"#,
+            "ecs",
+            "aws:RequestTag/a=x1".to_owned(),
+            "ECS passes no session tags",
+        ),
+        (
+            r#"{"StringLike":{"aws:PrincipalArn":"*"}}"#,
+            "ecs",
+            "aws:PrincipalArn=arn:aws:iam::111122223333:role/x".to_owned(),
+            "an AWS service is no IAM principal",
+        ),
+        (
+            r#"{"StringLike":{"aws:PrincipalArn":"*/x"}}"#,
+            "proxy",
+            "aws:PrincipalArn=arn:aws:iam::111122223333:role/x".to_owned(),
+            "the caller's ARN tells it",
+        ),
+        (
+            r#"{"NumericLessThan":{"sts:DurationSeconds":"3600"}}"#,
+            "proxy",
+            "sts:DurationSeconds=900".to_owned(),
+            "AssumeRole never has it",
+        ),
+    ] {
+        let trust = trust("trust.json", condition);
+        assert_eq!(test(&trust, &format!("--as {who}")).code(), 77, "{condition}");
+        let ended = test(&trust, &format!("--as {who} --context {context}"));
+        assert_eq!((ended.code(), ended.stdout.as_str()), (64, ""), "{context}");
+        assert!(ended.stderr.contains(why) && ended.stderr.contains("said by --proxy"), "{context}: {}", ended.stderr);
+    }
+    // All of it at once, with what was meant.
+    let office = trust("office.json", r#"{"IpAddress":{"aws:SourceIp":"203.0.113.0/24"}}"#);
+    let ended = test(&office, "--context aws:SourcIp=203.0.113.9 --context s3:prefix=x --context aws:SourceArn=x");
+    assert_eq!(ended.code(), 64);
+    for part in [
+        "--context aws:SourcIp: AssumeRole has no such key; aws:SourceIp is meant?",
+        "--context s3:prefix: AssumeRole has no such key",
+        "--context aws:SourceArn: as-ecs: the task's ARN tells it; as-proxy: only the call of an AWS service has it",
+    ] {
+        assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
+    }
+    let address = "--context aws:SourceIp=203.0.113.9";
+    assert_eq!(test(&office, address).code(), 0);
+    let ended = test(&office, &format!("{address} --context AWS:sourceip=198.51.100.1"));
+    assert!(ended.code() == 64 && ended.stderr.contains("is given twice, and has one value"), "{}", ended.stderr);
+    // A key that only one of the two may bring is for that one.
+    let organization = trust("organization.json", r#"{"StringEquals":{"aws:PrincipalOrgID":"o-1"}}"#);
+    let ended = test(&organization, "--context aws:PrincipalOrgID=o-1 --json");
+    let verdicts: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((&verdicts["as-ecs"]["allowed"], &verdicts["as-proxy"]["allowed"]), (&false.into(), &true.into()));
+    assert_eq!(test(&organization, "--as ecs --context aws:PrincipalOrgID=o-1").code(), 64);
+}
+
 #[test]
 fn a_file_that_iam_would_refuse_is_64_with_all_its_faults() {
     let folder = tempfile::tempdir().unwrap();

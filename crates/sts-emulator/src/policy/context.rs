@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use super::document::{ASSUME_ROLE, SET_SOURCE_IDENTITY, TAG_SESSION};
 use super::ecs_source::EcsSource;
-use super::keys::has_several_values;
+use super::keys::{begins, has_several_values, near};
 use crate::Tag;
 use crate::principal::{IamArn, Kind, is_name_character};
 
@@ -39,8 +39,8 @@ pub struct AssumeRoleCall {
     pub region: Option<String>,
     /// When.
     pub at: SystemTime,
-    /// Further keys and their values, which come before everything that follows from the call. A key of several values may be there
-    /// several times.
+    /// Further keys and their values, of those that nobody here can know ([`AssumeRoleCall::why_not_given`]); others change nothing. A key
+    /// of several values may be there several times.
     pub more: Vec<(String, String)>,
 }
 
@@ -151,6 +151,13 @@ impl AssumeRoleCall {
         }
         actions
     }
+
+    /// Why the value of a key cannot be given by [`AssumeRoleCall::more`]: who else tells it, or that this call does not have the key. None
+    /// where nobody here knows it.
+    #[must_use]
+    pub fn why_not_given(&self, key: &str, caller: &TrustCaller) -> Option<String> {
+        Context::of_what_is_told(self, caller).why_not_given(key)
+    }
 }
 
 /// What a key of the context holds.
@@ -205,24 +212,50 @@ const ROLE_SESSIONS: [&str; 14] = [
 impl Context {
     /// The context of a call.
     pub(super) fn new(call: &AssumeRoleCall, caller: &TrustCaller) -> Self {
+        let mut context = Self::of_what_is_told(call, caller);
+        context.give(&call.more);
+        context
+    }
+
+    /// What follows from the call and its caller, without what is given beside.
+    fn of_what_is_told(call: &AssumeRoleCall, caller: &TrustCaller) -> Self {
         let mut context = Self { is_ecs: matches!(caller, TrustCaller::EcsTasks { .. }), ..Self::default() };
         context.of_the_call(call);
         match caller {
             TrustCaller::Iam(iam) => context.of_the_principal(iam, call.at),
             TrustCaller::EcsTasks { task_arn } => context.of_ecs(task_arn),
         }
-        for (key, value) in &call.more {
-            let key = key.to_lowercase();
-            let value = match has_several_values(&key) {
-                Some(true) => {
-                    let of_key = call.more.iter().filter(|(other, _)| other.to_lowercase() == key);
-                    Value::Many(of_key.map(|(_, value)| value.clone()).collect())
-                }
-                _ => Value::One(value.clone()),
-            };
-            context.set(&key, value);
-        }
         context
+    }
+
+    /// Takes values in place of what is not known, and of nothing else. Of a key that has one value and is given several nothing is known.
+    fn give(&mut self, more: &[(String, String)]) {
+        let mut given: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (key, value) in more.iter().filter(|(key, _)| self.is_open(key)) {
+            given.entry(key.to_lowercase()).or_default().push(value.clone());
+        }
+        for (key, values) in given {
+            match (has_several_values(&key), &values[..]) {
+                (Some(true), _) => self.set(&key, Value::Many(values)),
+                (_, [value]) => self.one(&key, value),
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether nobody here knows the value of a key. What of a role's ARN its session does not tell, the role's ARN does.
+    fn is_open(&self, key: &str) -> bool {
+        matches!(self.get(key), Some(Value::Unknown(_))) && !key.eq_ignore_ascii_case("aws:PrincipalArn")
+    }
+
+    fn why_not_given(&self, key: &str) -> Option<String> {
+        if self.is_open(key) {
+            return None;
+        }
+        let absent = self.get(key).is_none();
+        let why = self.why_absent(key).filter(|_| absent).or_else(|| told_by(key));
+        let why = why.or_else(|| has_several_values(key).map(|_| "this caller does not bring it"));
+        Some(why.map_or_else(|| no_such_key(key), str::to_owned))
     }
 
     #[cfg(test)]
@@ -251,12 +284,21 @@ impl Context {
     pub(super) fn why_absent(&self, key: &str) -> Option<&'static str> {
         let key = key.to_lowercase();
         match (key.as_str(), self.is_ecs) {
-            ("aws:sourcearn" | "aws:sourceaccount", false) => Some("only the call of an AWS service has it"),
+            (
+                "aws:sourcearn"
+                | "aws:sourceaccount"
+                | "aws:sourceorgid"
+                | "aws:sourceorgpaths"
+                | "aws:principalservicename"
+                | "aws:principalservicenameslist",
+                false,
+            ) => Some("only the call of an AWS service has it"),
             ("sts:durationseconds", _) => Some("AssumeRole never has it"),
             ("sts:externalid", true) => Some("ECS sends no external id"),
             ("sts:sourceidentity", true) => Some("ECS sets no source identity"),
             ("aws:tagkeys" | "sts:transitivetagkeys", true) => Some("ECS passes no session tags"),
             (key, true) if key.starts_with("aws:requesttag/") => Some("ECS passes no session tags"),
+            ("aws:userid" | "aws:username", true) => Some("an AWS service is no IAM principal"),
             (key, true) if key.starts_with("aws:principal") => Some("an AWS service is no IAM principal"),
             _ => None,
         }
@@ -391,6 +433,38 @@ impl Context {
 /// Whether a key, in lower case, is one of SAML or of an OpenID Connect provider, which begins with the provider's host.
 fn is_of_a_provider(key: &str) -> bool {
     key.split_once(':').is_some_and(|(prefix, _)| prefix == "saml" || prefix.contains('.'))
+}
+
+/// What tells the value of a key, where that is not the key's own business.
+fn told_by(key: &str) -> Option<&'static str> {
+    Some(match key.to_lowercase().as_str() {
+        "aws:sourcearn" | "aws:sourceaccount" => "the task's ARN tells it",
+        "aws:principalarn" | "aws:principalaccount" | "aws:principaltype" | "aws:username" => {
+            "the caller's ARN tells it"
+        }
+        "aws:principalisawsservice" | "aws:principalservicename" | "aws:viaawsservice" => "it follows from who calls",
+        "aws:resourceaccount" => "the role's ARN tells it",
+        "aws:requestedregion" => "it is the region whose STS is asked",
+        "aws:currenttime" | "aws:epochtime" => "it is the time of the call",
+        "aws:securetransport" => "it is always true",
+        "aws:tagkeys" | "sts:transitivetagkeys" => "the session tags tell it",
+        "sts:externalid" => "the external id of the call tells it",
+        "sts:sourceidentity" => "the source identity of the call tells it",
+        "sts:rolesessionname" => "it is the name of the session",
+        key if begins(key, "aws:requesttag/") => "the session tags tell it",
+        key if begins(key, "aws:resourcetag/") || begins(key, "iam:resourcetag/") => "the role's tags tell it",
+        _ => return None,
+    })
+}
+
+fn no_such_key(key: &str) -> String {
+    match near(key) {
+        Some(near) => format!("AssumeRole has no such key; {near} is meant?"),
+        None if is_of_a_provider(&key.to_lowercase()) => {
+            "only a session that began at an identity provider brings it".to_owned()
+        }
+        None => "AssumeRole has no such key".to_owned(),
+    }
 }
 
 fn rfc3339(time: SystemTime) -> String {

@@ -27,6 +27,7 @@ pub use context::{AssumeRoleCall, IamCaller, TrustCaller};
 pub use decision::{Decision, Effect, Verdict, evaluate};
 pub use document::{Fault, Malformed, TrustPolicy};
 pub use lint::{Finding, Level, lint};
+pub use keys::has_several_values;
 pub use role_files::{FileFault, RoleFileFaults};
 
 /// The outcome of a comparison.
