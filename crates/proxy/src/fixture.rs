@@ -240,10 +240,10 @@ impl FixtureError {
 
 async fn begin(settings: &Settings, stop: CancellationToken) -> Result<(Proxy, Parts), FixtureError> {
     let failed = |failure: crate::failure::Failure| FixtureError(failure.message);
-    let (base, sts) =
-        embedded::start(own_task::DEMO_ACCOUNT, None, &Emulated::default(), Roles::Any, settings.session_seconds, stop)
-            .await
-            .map_err(failed)?;
+    let user = embedded::user("aws", own_task::DEMO_ACCOUNT);
+    let (base, sts) = embedded::start(&user, None, &Emulated::default(), Roles::Any, settings.session_seconds, stop)
+        .await
+        .map_err(failed)?;
     let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let testing = Testing { control: Some(here), ..Testing::default() };
     let config = Config { listen: vec![here], testing, ..Config::default() };

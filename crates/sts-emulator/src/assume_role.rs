@@ -6,7 +6,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::error::Error;
-use crate::policy::{AssumeRoleCall, IamCaller, TrustCaller, evaluate};
+use crate::policy::{AssumeRoleCall, IamCaller, TrustCaller, evaluate, out_of_reach};
 use crate::query::AssumeRole;
 use crate::sessions::{Caller, Inheritance, Tag};
 use crate::{Options, Role, Roles};
@@ -88,7 +88,7 @@ fn denied(caller: &Caller, action: &str, request: &AssumeRole) -> String {
     format!("User: {caller} is not authorized to perform: {action} on resource: {role}")
 }
 
-/// Asks the role's trust policy, if it has one.
+/// Asks the role's trust policy, if it has one. Without one it trusts everybody who can have it at all.
 fn check_trust(
     request: &AssumeRole,
     caller: &Caller,
@@ -97,7 +97,15 @@ fn check_trust(
     identity_allows: bool,
     now: SystemTime,
 ) -> Result<(), Error> {
-    let Some((role, policy)) = role.and_then(|role| Some((role, role.trust_policy.as_ref()?))) else { return Ok(()) };
+    let Some(role) = role else { return Ok(()) };
+    // AWS's sentence, and what AWS does not tell.
+    let because = |action, why: &str| {
+        Err(Error::AccessDenied(format!("{} (the emulator{why})", denied(caller, action, request))))
+    };
+    let Some(policy) = &role.trust_policy else {
+        let out_of_reach = out_of_reach(&caller.trusted_as, &role.arn);
+        return out_of_reach.map_or(Ok(()), |why| because("sts:AssumeRole", &format!(": {why}")));
+    };
     let call = AssumeRoleCall {
         role_arn: role.arn.clone(),
         role_tags: Some(role.tags.clone()),
@@ -113,12 +121,7 @@ fn check_trust(
     };
     match evaluate(policy, &caller.trusted_as, &call, identity_allows).denial() {
         None => Ok(()),
-        // AWS's sentence, and what AWS does not tell.
-        Some(verdict) => Err(Error::AccessDenied(format!(
-            "{} (the emulator, of the role's trust policy: {})",
-            denied(caller, verdict.action, request),
-            verdict.reason
-        ))),
+        Some(verdict) => because(verdict.action, &format!(", of the role's trust policy: {}", verdict.reason)),
     }
 }
 

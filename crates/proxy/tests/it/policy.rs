@@ -401,10 +401,27 @@ fn exec_assumes_an_emulated_role_only_if_that_trusts_its_caller() {
             "is not authorized to perform: sts:AssumeRole",
         ),
         (format!("{web} --emulated-caller me -- true"), 64, "--emulated-caller: `me` is not the ARN"),
+        (
+            format!("{web} --emulated-caller arn:aws-cn:iam::111122223333:user/taskcreds -- true"),
+            64,
+            "is of the partition aws-cn and the role of aws",
+        ),
     ] {
         let ended = exec(folder.path(), &arguments).run();
         assert_eq!(ended.code(), code, "{arguments}: {}", ended.stderr);
         assert!(ended.stderr.contains(says), "{arguments}: {}", ended.stderr);
+    }
+    // Also where every role is there; who is not named is of the role's partition.
+    let cn = "--emulate --role arn:aws-cn:iam::111122223333:role/web";
+    let ended = rig::exec().args(&format!("{cn} --emulated-caller arn:aws:iam::111122223333:user/x -- true")).run();
+    assert_eq!((ended.code(), ended.stderr.contains("another partition")), (64, true), "{}", ended.stderr);
+    let role = r#"{"RoleArn":"arn:aws-cn:iam::111122223333:role/web","AssumeRolePolicyDocument":{"Version":"2012-10-17","Statement":[
+        {"Effect":"Allow","Principal":{"AWS":"arn:aws-cn:iam::111122223333:user/taskcreds"},"Action":["sts:AssumeRole","sts:TagSession"]}]}}"#;
+    let listed = tempfile::tempdir().unwrap();
+    file(listed.path(), "web.json", role);
+    for more in [String::new(), format!(" --emulated-roles {}", listed.path().display())] {
+        let ended = rig::exec().args(&format!("{cn}{more} -- true")).run();
+        assert_eq!(ended.code(), 0, "{more}: {}", ended.stderr);
     }
     file(folder.path(), "bad.json", r#"{"RoleArn":"me","AssumeRolePolicyDocument":{}}"#);
     file(folder.path(), "worse.json", "{");

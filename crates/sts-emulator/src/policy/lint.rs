@@ -7,7 +7,7 @@ use super::ecs_source::is_for_all_clusters;
 use super::glob;
 use super::keys::has_several_values;
 use super::operator::{Base, Set};
-use super::principal::Principal;
+use super::principal::{Principal, account_number};
 use super::variables;
 
 /// Something about a policy that its author should know.
@@ -105,7 +105,11 @@ fn principals(statement: &Statement, findings: &mut Findings) {
             }
             Principal::Account(account) if statement.allows => findings.note(
                 "account",
-                format!("trusts everybody in account {account} whose own policies allow {ASSUME_ROLE} of this role; name a role's ARN to trust that one alone"),
+                format!(
+                    "trusts everybody in account {} whose own policies allow {ASSUME_ROLE} of this role; name a role's ARN to trust that \
+                     one alone",
+                    account_number(account)
+                ),
             ),
             _ => {}
         }

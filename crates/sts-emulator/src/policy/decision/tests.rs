@@ -311,18 +311,35 @@ fn a_pattern_that_is_no_whole_arn_lets_nobody_in_and_may_keep_out() {
 }
 
 #[test]
-fn a_task_gets_no_role_of_another_account_or_partition() {
-    let statement = allow(r#"{"Service":"ecs-tasks.amazonaws.com"}"#);
-    for (role, allows) in [
-        ("arn:aws:iam::111122223333:role/web", true),
-        ("arn:aws:iam::444455556666:role/web", false),
-        ("arn:aws-cn:iam::111122223333:role/web", false),
+fn nobody_gets_a_role_of_another_partition_and_a_task_none_of_another_account() {
+    let everybody = policy(&[&allow(r#""*""#)]);
+    let of = |arn: &str| TrustCaller::Iam(IamCaller::of(arn).unwrap());
+    for (role, as_ecs, as_proxy) in [
+        ("arn:aws:iam::111122223333:role/web", None, None),
+        ("arn:aws:iam::444455556666:role/web", Some("of another account than the task"), None),
+        (
+            "arn:aws-cn:iam::111122223333:role/web",
+            Some("of another partition than the task, aws-cn and not aws"),
+            Some("of another partition than the caller, aws-cn and not aws"),
+        ),
     ] {
         let call = AssumeRoleCall { role_arn: role.to_owned(), tags: Vec::new(), ..task_call() };
-        let decision = evaluate(&policy(&[&statement]), &ecs(), &call, true);
-        assert_eq!(decision.allows(), allows, "{role}");
-        assert_eq!(decision.denial().is_some_and(|verdict| verdict.reason.contains("another account")), !allows);
+        for (caller, why) in [
+            (ecs(), as_ecs),
+            (proxy(), as_proxy),
+            (of("arn:aws:iam::111122223333:user/me"), as_proxy),
+            (of("arn:aws:sts::111122223333:assumed-role/taskcreds-proxy/session"), as_proxy),
+        ] {
+            let decision = evaluate(&everybody, &caller, &call, true);
+            assert_eq!(decision.allows(), why.is_none(), "{role} {caller:?}");
+            let reason = decision.denial().map_or("", |verdict| verdict.reason.as_str());
+            assert!(reason.contains(why.unwrap_or_default()), "{role}: {reason}");
+            assert_eq!(decision.allows(), !reason.contains("another"), "{role}: {reason}");
+        }
     }
+    // An account of another partition is another account, whatever its number.
+    let root = allow(r#"{"AWS":"arn:aws-cn:iam::111122223333:root"}"#);
+    assert!(!as_proxy(&[&root]).allows());
 }
 
 #[test]
