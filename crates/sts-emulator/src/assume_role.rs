@@ -11,7 +11,7 @@ use crate::query::AssumeRole;
 use crate::sessions::{Caller, Inheritance, Tag};
 use crate::{Options, Role, Roles};
 
-/// The longest session, seconds, that a caller who is a session itself can get, whatever the role says.
+/// The longest session, seconds, that a caller who is a session of a role itself can get, whatever the role says.
 const ROLE_CHAINING_MAX: u32 = 3600;
 /// Bytes. One limit for the whole token since September 2026 (AWS What's New, "AWS STS simplifies session token size
 /// limits"); before, packed tags and policies had a much lower limit of their own.
@@ -174,12 +174,18 @@ fn check_means_of_identity(request: &AssumeRole) -> Result<(), Error> {
 fn check_duration(asked: u32, max: u32, caller: &Caller) -> Result<(), Error> {
     let message = if asked > max {
         "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
-    } else if caller.session.is_some() && asked > ROLE_CHAINING_MAX {
+    } else if is_role_session(caller) && asked > ROLE_CHAINING_MAX {
         "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining."
     } else {
         return Ok(());
     };
     Err(Error::Validation(message.to_owned()))
+}
+
+/// Whether what the caller assumes is role chaining. A role that was added as a caller is a session too, which began elsewhere; whether AWS
+/// counts one of an instance profile is told one way and the other.
+fn is_role_session(caller: &Caller) -> bool {
+    matches!(&caller.trusted_as, TrustCaller::Iam(iam) if iam.is_session())
 }
 
 /// Once set, the source identity stays for the whole chain; to say it again is no change.
