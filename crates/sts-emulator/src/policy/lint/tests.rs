@@ -99,6 +99,107 @@ fn every_trap_is_found() {
     }
 }
 
+fn everybody(condition: &str) -> String {
+    format!(
+        r#"{{"Effect":"Allow","Principal":"*","Action":["sts:AssumeRole","sts:TagSession"],"Condition":{condition}}}"#
+    )
+}
+
+/// A key that is asked for holds nobody: its values must name an account or an organization.
+#[test]
+fn whom_a_condition_lets_in_is_told_from_its_values() {
+    const OPEN: &[&str] = &["confused-deputy"];
+    const ALL: &[&str] = &["everybody"];
+    const HELD: &[&str] = &[];
+    for (condition, found) in [
+        (r#"{"StringLike":{"aws:SourceAccount":"*"}}"#, OPEN),
+        (r#"{"StringLike":{"aws:SourceAccount":"1*"}}"#, OPEN),
+        (r#"{"StringLike":{"aws:SourceAccount":"11112222333?"}}"#, OPEN),
+        (r#"{"StringLike":{"aws:SourceAccount":["111122223333","*"]}}"#, OPEN),
+        (r#"{"StringLike":{"aws:SourceAccount":"${aws:SourceAccount}"}}"#, OPEN),
+        (r#"{"StringEquals":{"aws:SourceAccount":"${aws:SourceAccount}"}}"#, OPEN),
+        (r#"{"NumericGreaterThan":{"aws:SourceAccount":"1"}}"#, OPEN),
+        (r#"{"StringLike":{"aws:SourceArn":"*"}}"#, OPEN),
+        (r#"{"StringLike":{"aws:SourceArn":"arn:aws:ecs:us-west-2:1111*"}}"#, OPEN),
+        (r#"{"ArnLike":{"aws:SourceArn":"arn:aws:ecs:us-west-2:${aws:SourceAccount}:*"}}"#, OPEN),
+        (r#"{"StringLike":{"aws:SourceOrgID":"o-*"}}"#, OPEN),
+        (r#"{"ForAnyValue:StringLike":{"aws:SourceOrgPaths":"*"}}"#, OPEN),
+        (r#"{"StringLike":{"aws:SourceAccount":"111122223333"}}"#, HELD),
+        (r#"{"StringEquals":{"aws:SourceAccount":["111122223333","444455556666"]}}"#, HELD),
+        (r#"{"NumericEquals":{"aws:SourceAccount":111122223333}}"#, HELD),
+        (r#"{"StringEquals":{"aws:SourceAccount":"${aws:ResourceAccount}"}}"#, HELD),
+        (r#"{"ArnLike":{"aws:SourceArn":"arn:aws:ecs:us-west-2:${aws:ResourceAccount}:*"}}"#, HELD),
+        (r#"{"StringLike":{"aws:SourceArn":"arn:aws:ecs:*:111122223333:*"}}"#, HELD),
+        (r#"{"StringEquals":{"aws:SourceOrgID":"${aws:ResourceOrgID}"}}"#, HELD),
+        (r#"{"ForAnyValue:StringLike":{"aws:SourceOrgPaths":"o-a1b2c3d4e5/*"}}"#, HELD),
+        (r#"{"StringLike":{"aws:SourceAccount":"*"},"StringEquals":{"aws:SourceOrgID":"o-a1b2c3d4e5"}}"#, HELD),
+    ] {
+        assert_eq!(codes(&ecs(condition)), found, "{condition}");
+    }
+    for (condition, found) in [
+        (r#"{"StringLike":{"aws:PrincipalArn":"*"}}"#, ALL),
+        (r#"{"ArnLike":{"aws:PrincipalArn":"arn:aws:iam::*:role/taskcreds-proxy"}}"#, ALL),
+        (r#"{"ArnLike":{"aws:PrincipalArn":["arn:aws:iam::111122223333:role/a","arn:aws:iam::*:role/b"]}}"#, ALL),
+        (r#"{"StringEquals":{"aws:PrincipalArn":"${aws:PrincipalArn}"}}"#, ALL),
+        (r#"{"StringLike":{"aws:PrincipalOrgID":"o-*"}}"#, ALL),
+        (r#"{"StringLike":{"aws:PrincipalAccount":"*"}}"#, ALL),
+        (r#"{"StringLike":{"aws:userid":"*:session"}}"#, ALL),
+        // In an account of one's own, one can be called anything.
+        (r#"{"StringEquals":{"aws:username":"alice"}}"#, ALL),
+        (r#"{"StringEquals":{"aws:SourceIdentity":"alice"}}"#, ALL),
+        (r#"{"StringEquals":{"aws:PrincipalTag/team":"blue"}}"#, ALL),
+        (r#"{"Bool":{"aws:PrincipalIsAWSService":"false"}}"#, ALL),
+        (r#"{"ArnLike":{"aws:PrincipalArn":"arn:aws:iam::111122223333:role/*"}}"#, HELD),
+        (r#"{"ArnLike":{"aws:PrincipalArn":"arn:aws:iam::${aws:ResourceAccount}:role/proxy"}}"#, HELD),
+        (r#"{"StringLike":{"aws:userid":"AROA1234567890EXAMPLE:*"}}"#, HELD),
+        (r#"{"ForAnyValue:StringLike":{"aws:PrincipalOrgPaths":"o-a1b2c3d4e5/r-ab12/*"}}"#, HELD),
+        // A service by a condition works for anybody too.
+        (r#"{"StringEquals":{"aws:PrincipalServiceName":"ecs-tasks.amazonaws.com"}}"#, OPEN),
+        (r#"{"StringLike":{"aws:PrincipalServiceName":"*.amazonaws.com"}}"#, OPEN),
+        (r#"{"ForAnyValue:StringEquals":{"aws:PrincipalServiceNamesList":"ssm.amazonaws.com"}}"#, OPEN),
+        (r#"{"Bool":{"aws:PrincipalIsAWSService":"true"}}"#, OPEN),
+        (r#"{"StringEquals":{"aws:PrincipalServiceName":"ec2.amazonaws.com"}}"#, HELD),
+        (
+            r#"{"Bool":{"aws:PrincipalIsAWSService":"true"},"StringEquals":{"aws:PrincipalServiceName":"ec2.amazonaws.com"}}"#,
+            HELD,
+        ),
+    ] {
+        assert_eq!(codes(&everybody(condition)), found, "{condition}");
+    }
+    let held =
+        r#"{"StringEquals":{"aws:PrincipalServiceName":"ecs-tasks.amazonaws.com","aws:SourceAccount":"111122223333"}}"#;
+    assert_eq!(codes(&everybody(held)), ["source-of-an-iam-principal"]);
+}
+
+#[test]
+fn what_only_an_iam_principal_has_is_not_demanded_of_a_service() {
+    for key in ["aws:PrincipalOrgID", "aws:PrincipalAccount", "aws:PrincipalArn", "aws:PrincipalTag/team", "aws:userid"]
+    {
+        let demand = |operator: &str| codes(&ecs(&account(&format!(r#""{operator}":{{"{key}":"o-1"}}"#))));
+        assert_eq!(demand("StringLike"), ["principal-of-a-service"], "{key}");
+        assert_eq!(demand("StringLikeIfExists"), [""; 0], "{key}");
+        assert_eq!(codes(&proxy(&format!(r#"{{"StringEquals":{{"{key}":"o-1"}}}}"#))), [""; 0], "{key}");
+    }
+    assert_eq!(codes(&ecs(&account(r#""Bool":{"aws:PrincipalIsAWSService":"true"}"#))), [""; 0]);
+    let service = r#""StringLike":{"aws:PrincipalServiceName":"ecs-tasks.amazonaws.com"}"#;
+    assert_eq!(codes(&ecs(&account(service))), [""; 0]);
+}
+
+#[test]
+fn a_misspelt_key_is_found_with_the_one_that_was_meant() {
+    let found = lint(&policy(&proxy(r#"{"StringEquals":{"aws:PrincipalArm":"x"}}"#)));
+    assert!(found[0].message.contains("no such key (aws:PrincipalArn is meant?)"), "{found:?}");
+}
+
+#[test]
+fn a_source_arn_as_text_is_found_with_the_operator_that_was_meant() {
+    let text = r#"{"StringEquals":{"aws:SourceArn":"arn:aws:ecs:us-west-2:111122223333:*","aws:SourceAccount":"111122223333"}}"#;
+    let found = lint(&policy(&ecs(text)));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].code, "wildcard-as-text");
+    assert!(found[0].message.contains("write ArnLike"), "{found:?}");
+}
+
 /// What a request can have follows from the evaluator: calls with all there is to pass, by callers of each kind.
 #[test]
 fn every_key_that_a_request_can_have_is_known_with_as_many_values() {
