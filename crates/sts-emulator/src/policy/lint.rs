@@ -1,10 +1,11 @@
 //! Traps in a trust policy that IAM takes: it means something else than it says, or trusts more than its author thinks.
 
+mod actions;
 mod reach;
 
 use super::condition::Condition;
 use super::context::ECS_TASKS;
-use super::document::{ASSUME_ROLE, SET_SOURCE_IDENTITY, Statement, TAG_SESSION, TrustPolicy, USUAL_CHARACTERS};
+use super::document::{ASSUME_ROLE, Statement, TAG_SESSION, TrustPolicy, USUAL_CHARACTERS};
 use super::ecs_source::is_for_all_clusters;
 use super::glob;
 use super::keys::{has_several_values, near};
@@ -62,13 +63,14 @@ pub fn lint(policy: &TrustPolicy) -> Vec<Finding> {
             reach::confused_deputy(statement, &mut findings);
             reach::everybody(statement, &mut findings);
             missing_tag_session(policy, statement, &mut findings);
+            action_wildcard(statement, &mut findings);
         }
         for condition in &statement.conditions {
             keys(statement, condition, &mut findings);
             values(policy, condition, &mut findings);
         }
     }
-    conditions_on_one_action(policy, &mut findings);
+    actions::conditions_on_one_action(policy, &mut findings);
     findings.found.sort_by_key(|finding| finding.level);
     findings.found
 }
@@ -141,7 +143,7 @@ fn missing_tag_session(policy: &TrustPolicy, statement: &Statement, findings: &m
     let named =
         |principal: &Principal| matches!(principal, Principal::Role(_) | Principal::User(_) | Principal::Session(_));
     let granted = |principal: &Principal| {
-        let of_both = |other: &&Statement| other.allows && other.principals.contains(principal);
+        let of_both = |other: &&Statement| other.allows && other.principals.iter().any(|other| other.covers(principal));
         policy.statements.iter().filter(of_both).any(|other| other.is_about(TAG_SESSION))
     };
     if statement.is_about(ASSUME_ROLE)
@@ -316,42 +318,11 @@ fn without_variables(value: &str) -> String {
     variables::of(value).fold(value.to_owned(), |text, variable| text.replace(&format!("${{{variable}}}"), "\u{1}"))
 }
 
-/// Each action is decided for itself, so conditions on one of them do not hold the other.
-fn conditions_on_one_action(policy: &TrustPolicy, findings: &mut Findings) {
-    let allowing = || policy.statements.iter().filter(|statement| statement.allows);
-    let only =
-        |statement: &Statement, action: &str, other: &str| statement.is_about(action) && !statement.is_about(other);
-    for extra in [TAG_SESSION, SET_SOURCE_IDENTITY] {
-        for one in allowing().filter(|statement| only(statement, ASSUME_ROLE, extra)) {
-            for other in allowing().filter(|statement| only(statement, extra, ASSUME_ROLE)) {
-                let shared = one.principals.iter().any(|principal| other.principals.contains(principal));
-                let (with, without) = match (one.conditions.is_empty(), other.conditions.is_empty()) {
-                    (false, true) => ((ASSUME_ROLE, one), (extra, other)),
-                    (true, false) => ((extra, other), (ASSUME_ROLE, one)),
-                    _ => continue,
-                };
-                if shared {
-                    findings.place.clone_from(&without.1.name);
-                    findings.trap(
-                        "conditions-on-one-action",
-                        format!(
-                            "allows {} without the conditions under which {} allows {}: each action is decided for itself. Put both actions \
-                             into one statement",
-                            without.0, with.1.name, with.0
-                        ),
-                    );
-                }
-            }
-        }
-    }
-    for statement in allowing()
-        .filter(|statement| statement.actions.iter().any(|action| glob::pieces(action).contains(&glob::Piece::Many)))
-    {
-        findings.place.clone_from(&statement.name);
-        findings.note(
-            "action-wildcard",
-            format!("allows {}, which is more than {ASSUME_ROLE} and {TAG_SESSION}", statement.actions.join(", ")),
-        );
+fn action_wildcard(statement: &Statement, findings: &mut Findings) {
+    if statement.actions.iter().any(|action| glob::pieces(action).contains(&glob::Piece::Many)) {
+        let actions = statement.actions.join(", ");
+        findings
+            .note("action-wildcard", format!("allows {actions}, which is more than {ASSUME_ROLE} and {TAG_SESSION}"));
     }
 }
 

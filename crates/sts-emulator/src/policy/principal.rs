@@ -124,6 +124,22 @@ impl Principal {
         Some(meant)
     }
 
+    /// Whether whoever is the other one is this one too.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Anyone, _) => true,
+            (Self::Account(account), Self::Account(other)) => account_number(account) == account_number(other),
+            (Self::Account(account), Self::User(arn) | Self::Role(arn) | Self::Session(arn)) => {
+                is_account_of(account, arn)
+            }
+            (Self::Role(role), Self::Session(session)) => {
+                let of_session = session.rsplit_once('/').and_then(|(role, _)| role.rsplit('/').next());
+                place(role) == place(session) && role.rsplit('/').next() == of_session
+            }
+            _ => self == other,
+        }
+    }
+
     /// As the policy has it.
     pub(super) fn text(&self) -> &str {
         match self {

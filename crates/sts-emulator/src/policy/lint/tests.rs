@@ -313,6 +313,82 @@ fn conditions_on_one_of_two_actions_are_found_either_way_round() {
     assert_eq!(codes, ["conditions-on-one-action", "no-tag-session"]);
 }
 
+/// The statements of a policy in which a call that passes no session tags goes by the conditions of those that do.
+#[test]
+fn a_way_past_the_conditions_on_session_tags_is_found() {
+    const ROLE: &str = "arn:aws:iam::111122223333:role/proxy";
+    const BOTH: &str = r#"["sts:AssumeRole","sts:TagSession"]"#;
+    const ASSUME: &str = r#""sts:AssumeRole""#;
+    const TAG: &str = r#""sts:TagSession""#;
+    const CLUSTER: &str = r#"{"StringEquals":{"aws:RequestTag/ecs-cluster-name":"prod"}}"#;
+    const ID: &str = r#"{"StringEquals":{"sts:ExternalId":"x1"}}"#;
+    const KEYS: &str = r#"{"ForAllValues:StringLike":{"aws:TagKeys":"ecs-*"},"Null":{"aws:TagKeys":"false"}}"#;
+    let one = |principal: &str, action: &str, condition: &str| {
+        format!(r#"{{"Effect":"Allow","Principal":{{"AWS":"{principal}"}},"Action":{action},"Condition":{condition}}}"#)
+    };
+    let (account, root, session) =
+        ("111122223333", "arn:aws:iam::111122223333:root", "arn:aws:sts::111122223333:assumed-role/proxy/host");
+    for (statements, place) in [
+        ([one(ROLE, BOTH, CLUSTER), one(ROLE, ASSUME, "{}")], Some(1)),
+        ([one(ROLE, BOTH, CLUSTER), one(account, ASSUME, "{}")], Some(1)),
+        ([one(ROLE, BOTH, CLUSTER), one(root, ASSUME, "{}")], Some(1)),
+        ([one(account, BOTH, CLUSTER), one(ROLE, ASSUME, "{}")], Some(1)),
+        ([one(ROLE, BOTH, CLUSTER), one(session, ASSUME, "{}")], Some(1)),
+        ([one(ROLE, BOTH, CLUSTER), one(ROLE, ASSUME, ID)], Some(1)),
+        ([one(ROLE, ASSUME, ID), one(ROLE, TAG, r#"{"Bool":{"aws:SecureTransport":"true"}}"#)], Some(0)),
+        ([one(ROLE, ASSUME, ID), one(ROLE, TAG, CLUSTER)], Some(0)),
+        ([one(ROLE, ASSUME, "{}"), one(ROLE, TAG, KEYS)], Some(0)),
+        ([one(ROLE, ASSUME, CLUSTER), one(account, TAG, "{}")], Some(1)),
+        // Whoever has to pass the tag needs the other action too.
+        ([one(ROLE, ASSUME, CLUSTER), one(ROLE, TAG, ID)], None),
+        ([one(ROLE, ASSUME, KEYS), one(ROLE, TAG, CLUSTER)], None),
+        // Which tags may be passed, if any are.
+        ([one(ROLE, ASSUME, "{}"), one(ROLE, TAG, r#"{"StringEqualsIfExists":{"aws:RequestTag/team":"a"}}"#)], None),
+        // Two ways, each a whole one.
+        ([one(ROLE, BOTH, CLUSTER), one(ROLE, BOTH, ID)], None),
+        // Two callers.
+        ([one(ROLE, BOTH, CLUSTER), one("arn:aws:iam::111122223333:role/other", ASSUME, "{}")], None),
+        ([one(ROLE, BOTH, CLUSTER), one("444455556666", ASSUME, "{}")], None),
+        ([one(ROLE, BOTH, CLUSTER), one("arn:aws:sts::111122223333:assumed-role/other/host", ASSUME, "{}")], None),
+        ([one(ROLE, BOTH, CLUSTER), ecs(r#"{"StringEquals":{"aws:SourceAccount":"111122223333"}}"#)], None),
+    ] {
+        let findings = lint(&policy(&statements.join(",")));
+        let traps: Vec<_> = findings.iter().filter(|finding| finding.level == Level::Trap).collect();
+        let found: Vec<_> = traps.iter().map(|trap| (trap.code, trap.place.as_str())).collect();
+        let place = place.map(|place| format!("Statement[{place}]"));
+        let expected: Vec<_> = place.iter().map(|place| ("conditions-on-one-action", place.as_str())).collect();
+        assert_eq!(found, expected, "{statements:?}");
+    }
+    // Without tags it is denied after all.
+    let deny = r#"{"Effect":"Deny","Principal":"*","Action":"sts:AssumeRole","Condition":{"Null":{"aws:RequestTag/ecs-cluster-name":"true"}}}"#;
+    let statements = [one(ROLE, BOTH, CLUSTER), one(ROLE, ASSUME, "{}"), deny.to_owned()];
+    assert!(!codes(&statements.join(",")).contains(&"conditions-on-one-action"));
+}
+
+proptest! {
+    /// Where the conditions of a statement stand in the way of a call without tags and another lets it in, that is found.
+    #[test]
+    fn no_call_without_tags_goes_by_unseen(
+        first in prop::sample::select(vec!["{}", r#"{"StringEquals":{"sts:ExternalId":"x1"}}"#, r#"{"StringEquals":{"aws:RequestTag/ecs-cluster-name":"prod"}}"#]),
+        second in prop::sample::select(vec!["{}", r#"{"StringEquals":{"sts:ExternalId":"x1"}}"#, r#"{"StringEquals":{"aws:RequestTag/ecs-cluster-name":"prod"}}"#]),
+        other_is_both in any::<bool>(),
+        external_id in prop::option::of(Just("x1".to_owned())),
+    ) {
+        let principal = r#""Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:role/taskcreds-proxy"}"#;
+        let both = r#"["sts:AssumeRole","sts:TagSession"]"#;
+        let action = if other_is_both { both } else { r#""sts:TagSession""# };
+        let plain = format!(r#"{{{principal},"Action":"sts:AssumeRole","Condition":{first}}}"#);
+        let other = format!(r#"{{{principal},"Action":{action},"Condition":{second}}}"#);
+        let whole = format!(r#"{{{principal},"Action":{both},"Condition":{second}}}"#);
+        let untagged = AssumeRoleCall { tags: Vec::new(), external_id, ..calls::task_call() };
+        let allows = |statements: &str| evaluate(&policy(statements), &calls::proxy(), &untagged, true).allows();
+        let statements = format!("{plain},{other}");
+        if allows(&statements) && !allows(&whole) {
+            prop_assert!(codes(&statements).contains(&"conditions-on-one-action"), "{}", statements);
+        }
+    }
+}
+
 #[test]
 fn traps_come_before_notes_and_say_where() {
     let findings = lint(&policy(&format!(
