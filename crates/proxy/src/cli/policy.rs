@@ -127,9 +127,9 @@ pub struct Written {
     /// The region.
     #[arg(long)]
     pub region: Option<Region>,
-    /// The partition: aws, aws-cn, aws-us-gov.
-    #[arg(long, default_value = "aws")]
-    pub partition: String,
+    /// The partition: aws, aws-cn, aws-us-gov. [default: the region's, else aws]
+    #[arg(long)]
+    pub partition: Option<String>,
     /// The name of the role. [default: task-role, ecsTaskExecutionRole, ecsAnywhereRole or taskcreds-proxy]
     #[arg(long)]
     pub name: Option<String>,

@@ -272,6 +272,48 @@ fn permissions_are_those_of_the_documentation_and_no_more() {
 }
 
 #[test]
+/// Tasks of a region have ARNs of its partition, and so must what is held to them.
+#[test]
+fn documents_are_of_the_partition_of_their_region() {
+    for (region, partition) in [
+        ("us-west-2", "aws"),
+        ("eu-central-1", "aws"),
+        ("us-gov-west-1", "aws-us-gov"),
+        ("cn-north-1", "aws-cn"),
+        ("us-iso-east-1", "aws-iso"),
+        ("us-isob-east-1", "aws-iso-b"),
+        ("eu-isoe-west-1", "aws-iso-e"),
+        ("us-isof-south-1", "aws-iso-f"),
+        ("eusc-de-east-1", "aws-eusc"),
+    ] {
+        let place = format!("--account 111122223333 --region {region}");
+        let proxy = format!("--proxy arn:{partition}:iam::111122223333:role/taskcreds-proxy --cluster prod");
+        let folder = tempfile::tempdir().unwrap();
+        let trust = file(folder.path(), "trust.json", &written(&format!("trust task {place} {proxy}")));
+        let task = format!("arn:{partition}:ecs:{region}:111122223333:task/prod/0123456789abcdef");
+        let ended = policy(&format!("test --trust {trust} --task-arn {task}"));
+        assert_eq!(ended.code(), 0, "{region}: {}", ended.stdout);
+        let managed = written(&format!("permissions execution --region {region}"));
+        assert!(managed.contains(&format!("\"arn:{partition}:iam::aws:policy/")), "{region}: {managed}");
+        assert_eq!(
+            written(&format!("trust task {place} --partition {partition}")),
+            written(&format!("trust task {place}"))
+        );
+    }
+    for (contradiction, says) in [
+        ("--region us-gov-west-1 --partition aws", "the region is of the partition aws-us-gov"),
+        ("--region us-west-2 --partition aws-cn", "the region is of the partition aws"),
+        (&format!("--region cn-north-1 {PROXY}"), "is of another partition than the role, which is of aws-cn"),
+    ] {
+        let ended = policy(&format!("trust task --account 111122223333 {contradiction}"));
+        assert_eq!(ended.code(), 64, "{contradiction}");
+        assert!(ended.stderr.contains(says), "{contradiction}: {}", ended.stderr);
+    }
+    // One that is not known here is taken at its word.
+    let new = written("trust task --account 111122223333 --region xx-new-1 --partition aws-new");
+    assert!(new.contains("arn:aws-new:ecs:xx-new-1:111122223333:*"), "{new}");
+}
+
 fn every_document_is_written_in_every_format() {
     let documents = [
         ("trust task", true, 0),
