@@ -266,12 +266,12 @@ fn permissions_are_those_of_the_documentation_and_no_more() {
     assert_eq!(json("anywhere")["ManagedPolicyArns"].as_array().unwrap().len(), 2);
     let narrow = json(&format!("anywhere --narrow --cluster prod {PLACE}")).to_string();
     assert!(narrow.contains("arn:aws:ecs:us-west-2:111122223333:cluster/prod"), "{narrow}");
-    for left_out in ["ecs:CreateCluster", "ssm:GetParameter", "ec2:DescribeTags"] {
+    for left_out in ["ecs:CreateCluster", "ssm:GetParameter", "ssm:GetDocument", "ssm:PutInventory", "ec2:DescribeTags"]
+    {
         assert!(!narrow.contains(left_out), "{left_out}");
     }
 }
 
-#[test]
 /// Tasks of a region have ARNs of its partition, and so must what is held to them.
 #[test]
 fn documents_are_of_the_partition_of_their_region() {
@@ -314,6 +314,7 @@ fn documents_are_of_the_partition_of_their_region() {
     assert!(new.contains("arn:aws-new:ecs:xx-new-1:111122223333:*"), "{new}");
 }
 
+#[test]
 fn every_document_is_written_in_every_format() {
     let documents = [
         ("trust task", true, 0),
