@@ -50,7 +50,8 @@ fn begins_plainly(text: &str) -> bool {
 /// Whether a condition lets in only those whom its values name.
 fn holds_to(condition: &Condition, known: &[Named]) -> bool {
     let has_wildcards = match condition.operator.base {
-        Base::StringLike | Base::Arn => true,
+        Base::StringLike => true,
+        Base::Arn if condition.key.to_lowercase().ends_with("arn") => true,
         Base::StringEquals | Base::StringEqualsIgnoreCase | Base::Numeric(Compare::Equals) => false,
         _ => return false,
     };

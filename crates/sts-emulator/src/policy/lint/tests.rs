@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::policy::context::{Context, Value};
 use crate::policy::tests as calls;
-use crate::policy::{AssumeRoleCall, IamCaller, TrustCaller, evaluate};
+use crate::policy::{AssumeRoleCall, IamCaller, TrustCaller, Truth, evaluate};
 
 fn policy(statements: &str) -> TrustPolicy {
     let document = if statements.starts_with('{') {
@@ -169,6 +169,60 @@ fn whom_a_condition_lets_in_is_told_from_its_values() {
     let held =
         r#"{"StringEquals":{"aws:PrincipalServiceName":"ecs-tasks.amazonaws.com","aws:SourceAccount":"111122223333"}}"#;
     assert_eq!(codes(&everybody(held)), ["source-of-an-iam-principal"]);
+}
+
+proptest! {
+    /// Whatever the conditions: where no trap is found, nobody of another account is let in, be it a task or a role.
+    #[test]
+    fn without_a_trap_nobody_from_outside_is_let_in(
+        conditions in prop::collection::btree_map(
+            prop::sample::select(vec![
+                "StringEquals", "StringLike", "ArnLike", "StringEqualsIgnoreCase", "NumericEquals", "StringNotEquals", "StringNotLike",
+                "StringLikeIfExists", "ArnNotLike", "ForAnyValue:StringLike", "ForAllValues:StringLike", "NumericGreaterThan", "Null",
+            ]),
+            prop::collection::btree_map(
+                prop::sample::select(vec![
+                    "aws:SourceAccount", "aws:SourceArn", "aws:PrincipalArn", "aws:PrincipalAccount", "aws:username", "aws:PrincipalTag/team",
+                    "aws:PrincipalServiceName", "aws:PrincipalIsAWSService", "aws:ResourceAccount", "sts:RoleSessionName",
+                ]),
+                prop::collection::vec(
+                    prop::sample::select(vec![
+                        "*", "1*", "4*", "?*?", "111122223333", "${aws:ResourceAccount}", "${aws:SourceAccount}", "${*}",
+                        "${aws:PrincipalAccount}", "${aws:SourceArn}", "arn:aws:ecs:*:*:*", "arn:aws:ecs:us-west-2:111122223333:*",
+                        "arn:aws:ecs:us-west-2:${aws:SourceAccount}:*", "arn:aws:ecs:us-west-2:4*", "arn:aws:iam::111122223333:role/*",
+                        "arn:aws:iam::*:role/taskcreds-proxy", "arn:aws:iam::${aws:PrincipalAccount}:role/*", "*.amazonaws.com",
+                        "ecs-tasks.amazonaws.com", "true", "1",
+                    ]),
+                    1..3,
+                ),
+                1..3,
+            ),
+            0..3,
+        ),
+        by_name in any::<bool>(),
+    ) {
+        let principal = if by_name { r#"{"Service":"ecs-tasks.amazonaws.com"}"# } else { r#""*""# };
+        let conditions = serde_json::to_string(&conditions).unwrap();
+        let statement = format!(r#"{{"Effect":"Allow","Principal":{principal},"Action":"sts:AssumeRole","Condition":{conditions}}}"#);
+        // What IAM would not take.
+        let Ok(policy) = format!(r#"{{"Version":"2012-10-17","Statement":[{statement}]}}"#).parse::<TrustPolicy>() else { return Ok(()) };
+        let traps: Vec<_> = lint(&policy).iter().map(|finding| finding.code).collect();
+        let call = AssumeRoleCall { tags: Vec::new(), ..calls::task_call() };
+        let task = TrustCaller::EcsTasks { task_arn: calls::TASK.replace("111122223333", "444455556666") };
+        let role = TrustCaller::Iam(IamCaller::of("arn:aws:iam::444455556666:role/taskcreds-proxy").unwrap());
+        for (caller, trap) in [(task, "confused-deputy"), (role, "everybody")] {
+            let context = Context::new(&call, &caller);
+            let is_meant = policy.statements[0].principals[0].means(&caller).is_some();
+            // A value that is not known is the caller's to choose.
+            let holds = |condition: &Condition| {
+                let checked = condition.check(&context, policy.has_variables);
+                checked.holds == Truth::Yes || checked.holds == Truth::Unknown && checked.request_values.is_none()
+            };
+            if is_meant && policy.statements[0].conditions.iter().all(holds) {
+                prop_assert!(traps.iter().any(|found| [trap, "everybody"].contains(found)), "{} {:?}", statement, traps);
+            }
+        }
+    }
 }
 
 #[test]
