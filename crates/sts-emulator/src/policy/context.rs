@@ -4,12 +4,13 @@
 //! of somebody's resource; the keys of a principal and of session tags exist only where an IAM principal calls (IAM User Guide, "AWS
 //! global condition context keys"; "Available keys for AWS STS" in the Service Authorization Reference).
 
+mod given;
+
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use super::document::{ASSUME_ROLE, SET_SOURCE_IDENTITY, TAG_SESSION};
 use super::ecs_source::EcsSource;
-use super::keys::{begins, has_several_values, near};
 use crate::Tag;
 use crate::principal::{IamArn, Kind, is_name_character};
 
@@ -228,36 +229,6 @@ impl Context {
         context
     }
 
-    /// Takes values in place of what is not known, and of nothing else. Of a key that has one value and is given several nothing is known.
-    fn give(&mut self, more: &[(String, String)]) {
-        let mut given: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (key, value) in more.iter().filter(|(key, _)| self.is_open(key)) {
-            given.entry(key.to_lowercase()).or_default().push(value.clone());
-        }
-        for (key, values) in given {
-            match (has_several_values(&key), &values[..]) {
-                (Some(true), _) => self.set(&key, Value::Many(values)),
-                (_, [value]) => self.one(&key, value),
-                _ => {}
-            }
-        }
-    }
-
-    /// Whether nobody here knows the value of a key. What of a role's ARN its session does not tell, the role's ARN does.
-    fn is_open(&self, key: &str) -> bool {
-        matches!(self.get(key), Some(Value::Unknown(_))) && !key.eq_ignore_ascii_case("aws:PrincipalArn")
-    }
-
-    fn why_not_given(&self, key: &str) -> Option<String> {
-        if self.is_open(key) {
-            return None;
-        }
-        let absent = self.get(key).is_none();
-        let why = self.why_absent(key).filter(|_| absent).or_else(|| told_by(key));
-        let why = why.or_else(|| has_several_values(key).map(|_| "this caller does not bring it"));
-        Some(why.map_or_else(|| no_such_key(key), str::to_owned))
-    }
-
     #[cfg(test)]
     pub(super) fn of<'a>(values: impl IntoIterator<Item = (&'a str, Value)>) -> Self {
         let values = values.into_iter().map(|(key, value)| (key.to_lowercase(), value)).collect();
@@ -433,38 +404,6 @@ impl Context {
 /// Whether a key, in lower case, is one of SAML or of an OpenID Connect provider, which begins with the provider's host.
 fn is_of_a_provider(key: &str) -> bool {
     key.split_once(':').is_some_and(|(prefix, _)| prefix == "saml" || prefix.contains('.'))
-}
-
-/// What tells the value of a key, where that is not the key's own business.
-fn told_by(key: &str) -> Option<&'static str> {
-    Some(match key.to_lowercase().as_str() {
-        "aws:sourcearn" | "aws:sourceaccount" => "the task's ARN tells it",
-        "aws:principalarn" | "aws:principalaccount" | "aws:principaltype" | "aws:username" => {
-            "the caller's ARN tells it"
-        }
-        "aws:principalisawsservice" | "aws:principalservicename" | "aws:viaawsservice" => "it follows from who calls",
-        "aws:resourceaccount" => "the role's ARN tells it",
-        "aws:requestedregion" => "it is the region whose STS is asked",
-        "aws:currenttime" | "aws:epochtime" => "it is the time of the call",
-        "aws:securetransport" => "it is always true",
-        "aws:tagkeys" | "sts:transitivetagkeys" => "the session tags tell it",
-        "sts:externalid" => "the external id of the call tells it",
-        "sts:sourceidentity" => "the source identity of the call tells it",
-        "sts:rolesessionname" => "it is the name of the session",
-        key if begins(key, "aws:requesttag/") => "the session tags tell it",
-        key if begins(key, "aws:resourcetag/") || begins(key, "iam:resourcetag/") => "the role's tags tell it",
-        _ => return None,
-    })
-}
-
-fn no_such_key(key: &str) -> String {
-    match near(key) {
-        Some(near) => format!("AssumeRole has no such key; {near} is meant?"),
-        None if is_of_a_provider(&key.to_lowercase()) => {
-            "only a session that began at an identity provider brings it".to_owned()
-        }
-        None => "AssumeRole has no such key".to_owned(),
-    }
 }
 
 fn rfc3339(time: SystemTime) -> String {

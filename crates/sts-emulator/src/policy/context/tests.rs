@@ -183,6 +183,11 @@ fn a_key_is_given_only_where_nobody_here_knows_it_and_else_it_is_told_why_not() 
             Some("AssumeRole has no such key; aws:SourceIp is meant?"),
             Some("AssumeRole has no such key; aws:SourceIp is meant?"),
         ),
+        (
+            "aws:PrincipalTag/",
+            Some("an AWS service is no IAM principal"),
+            Some("AssumeRole has no such key; aws:PrincipalTag/TAG is meant?"),
+        ),
         ("s3:prefix", Some("AssumeRole has no such key"), Some("AssumeRole has no such key")),
     ] {
         assert_eq!(ecs_call.why_not_given(key, &ecs()).as_deref(), of_ecs, "{key} of ECS");
