@@ -266,7 +266,8 @@ impl FixtureError {
 async fn begin(settings: &Settings, stop: CancellationToken) -> Result<(Proxy, Parts), FixtureError> {
     let emulated = Emulated { emulated_roles: settings.emulated_roles.clone(), emulated_caller: None };
     let roles = embedded::roles(&emulated, Vec::new()).map_err(FixtureError::failed)?;
-    let (base, sts) = embedded::start(own_task::DEMO_ACCOUNT, None, &emulated, roles, settings.session_seconds, stop)
+    let user = embedded::user("aws", own_task::DEMO_ACCOUNT);
+    let (base, sts) = embedded::start(&user, None, &emulated, roles, settings.session_seconds, stop)
         .await
         .map_err(FixtureError::failed)?;
     let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));

@@ -6,12 +6,12 @@
 use std::time::{Duration, SystemTime};
 
 use crate::error::Error;
-use crate::policy::{AssumeRoleCall, IamCaller, TrustCaller, evaluate};
+use crate::policy::{AssumeRoleCall, IamCaller, TrustCaller, evaluate, out_of_reach};
 use crate::query::AssumeRole;
 use crate::sessions::{Caller, Inheritance, Tag};
 use crate::{Options, Role, Roles};
 
-/// The longest session, seconds, that a caller who is a session itself can get, whatever the role says.
+/// The longest session, seconds, that a caller who is a session of a role itself can get, whatever the role says.
 const ROLE_CHAINING_MAX: u32 = 3600;
 /// Bytes. One limit for the whole token since September 2026 (AWS What's New, "AWS STS simplifies session token size
 /// limits"); before, packed tags and policies had a much lower limit of their own.
@@ -88,7 +88,7 @@ fn denied(caller: &Caller, action: &str, request: &AssumeRole) -> String {
     format!("User: {caller} is not authorized to perform: {action} on resource: {role}")
 }
 
-/// Asks the role's trust policy, if it has one.
+/// Asks the role's trust policy, if it has one. Without one it trusts everybody who can have it at all.
 fn check_trust(
     request: &AssumeRole,
     caller: &Caller,
@@ -97,7 +97,15 @@ fn check_trust(
     identity_allows: bool,
     now: SystemTime,
 ) -> Result<(), Error> {
-    let Some((role, policy)) = role.and_then(|role| Some((role, role.trust_policy.as_ref()?))) else { return Ok(()) };
+    let Some(role) = role else { return Ok(()) };
+    // AWS's sentence, and what AWS does not tell.
+    let because = |action, why: &str| {
+        Err(Error::AccessDenied(format!("{} (the emulator{why})", denied(caller, action, request))))
+    };
+    let Some(policy) = &role.trust_policy else {
+        let out_of_reach = out_of_reach(&caller.trusted_as, &role.arn);
+        return out_of_reach.map_or(Ok(()), |why| because("sts:AssumeRole", &format!(": {why}")));
+    };
     let call = AssumeRoleCall {
         role_arn: role.arn.clone(),
         role_tags: Some(role.tags.clone()),
@@ -113,12 +121,7 @@ fn check_trust(
     };
     match evaluate(policy, &caller.trusted_as, &call, identity_allows).denial() {
         None => Ok(()),
-        // AWS's sentence, and what AWS does not tell.
-        Some(verdict) => Err(Error::AccessDenied(format!(
-            "{} (the emulator, of the role's trust policy: {})",
-            denied(caller, verdict.action, request),
-            verdict.reason
-        ))),
+        Some(verdict) => because(verdict.action, &format!(", of the role's trust policy: {}", verdict.reason)),
     }
 }
 
@@ -171,12 +174,18 @@ fn check_means_of_identity(request: &AssumeRole) -> Result<(), Error> {
 fn check_duration(asked: u32, max: u32, caller: &Caller) -> Result<(), Error> {
     let message = if asked > max {
         "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
-    } else if caller.session.is_some() && asked > ROLE_CHAINING_MAX {
+    } else if is_role_session(caller) && asked > ROLE_CHAINING_MAX {
         "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining."
     } else {
         return Ok(());
     };
     Err(Error::Validation(message.to_owned()))
+}
+
+/// Whether what the caller assumes is role chaining. A role that was added as a caller is a session too, which began elsewhere; whether AWS
+/// counts one of an instance profile is told one way and the other.
+fn is_role_session(caller: &Caller) -> bool {
+    matches!(&caller.trusted_as, TrustCaller::Iam(iam) if iam.is_session())
 }
 
 /// Once set, the source identity stays for the whole chain; to say it again is no change.

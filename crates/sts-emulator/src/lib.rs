@@ -192,8 +192,8 @@ impl Emulator {
     /// A new long-term key for an IAM user or an IAM role; a principal may have any number of keys. They never expire.
     ///
     /// A user calls as itself. A role has no long-term keys in AWS: its key stands for the credentials of a place where
-    /// the role already is, like an EC2 instance. It calls as `assumed-role/NAME/emulator`, and what it assumes is no
-    /// role chaining, so the limit of one hour does not apply; for a chain, call with a session.
+    /// the role already is, like an instance of ECS Anywhere. It calls as `assumed-role/NAME/emulator`, and what it
+    /// assumes is role chaining: an hour at most.
     ///
     /// # Errors
     ///

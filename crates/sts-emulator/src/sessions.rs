@@ -52,7 +52,7 @@ pub struct Tag {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Caller {
     pub(crate) principal: Principal,
-    /// None for a caller that was added: only sessions that were assumed here make a role chain.
+    /// None for a caller that was added: a session that began elsewhere hands on nothing here.
     pub(crate) session: Option<Inheritance>,
     /// The same, as trust policies see it.
     pub(crate) trusted_as: TrustCaller,

@@ -78,7 +78,7 @@ pub struct PolicyTest {
     /// The region whose STS is asked. [default: the task's]
     #[arg(long)]
     pub region: Option<Region>,
-    /// A key of the request and its value, as aws:SourceIp=203.0.113.1; for both callers, and before what follows from the rest.
+    /// The value of a key that nobody here knows, as aws:SourceIp=203.0.113.1, for each caller that may bring it.
     #[arg(long = "context", value_name = "KEY=VALUE", value_parser = tag)]
     pub context: Vec<(String, String)>,
     /// Where AWS asks for an Allow in the proxy's own policies too, there is none.
@@ -127,9 +127,9 @@ pub struct Written {
     /// The region.
     #[arg(long)]
     pub region: Option<Region>,
-    /// The partition: aws, aws-cn, aws-us-gov.
-    #[arg(long, default_value = "aws")]
-    pub partition: String,
+    /// The partition: aws, aws-cn, aws-us-gov. [default: the region's, else aws]
+    #[arg(long)]
+    pub partition: Option<String>,
     /// The name of the role. [default: task-role, ecsTaskExecutionRole, ecsAnywhereRole or taskcreds-proxy]
     #[arg(long)]
     pub name: Option<String>,

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use taskcreds_core::{NewTask, RoleKind, TaskArn};
 
-use super::own_task;
+use super::{embedded, own_task};
 use crate::cli::SessionTagging;
 use crate::cli::local::{ContainerOfDefinition, Definition};
 use crate::config::{self, ConfigError};
@@ -82,9 +82,13 @@ impl Defined {
         self.arn == *task
     }
 
-    /// The account that the task is of.
-    pub(super) fn account(&self) -> &str {
-        self.arn.as_str().split(':').nth(4).unwrap_or(own_task::DEMO_ACCOUNT)
+    /// A user of the account that the task is of.
+    pub(super) fn user(&self) -> String {
+        let parts: Vec<_> = self.arn.as_str().split(':').collect();
+        match parts[..] {
+            [_, partition, _, _, account, ..] => embedded::user(partition, account),
+            _ => embedded::user("aws", own_task::DEMO_ACCOUNT),
+        }
     }
 
     /// The region that it is registered in.

@@ -108,7 +108,11 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
         let local = LocalEndpoints::new(&config.tasks, flags.local.creds_role.as_deref());
         config.local_endpoints = Some(local.map_err(|why| Failure::new(Exit::Usage, format!("--creds-role {why}")))?);
     }
-    let account = config.tasks.first().map_or(own_task::DEMO_ACCOUNT, |task| task.spec.role_arn.account()).to_owned();
+    let role = config.tasks.first().map(|task| &task.spec.role_arn);
+    let caller = role.map_or_else(
+        || embedded::user("aws", own_task::DEMO_ACCOUNT),
+        |role| embedded::user(own_task::partition(role), role.account()),
+    );
     let first = config.tasks.first().map(|task| task.arn.clone());
     let stop_sts = CancellationToken::new();
     let (base, surroundings) = if flags.aws {
@@ -116,7 +120,7 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
         (Base::Chain, Surroundings { region, ..Surroundings::default() })
     } else {
         let (base, endpoint) = embedded::start(
-            &account,
+            &caller,
             first.as_ref(),
             &flags.emulated,
             emulated_roles,

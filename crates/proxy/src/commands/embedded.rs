@@ -32,11 +32,15 @@ pub(crate) fn roles(emulated: &Emulated, mut roles: Vec<Role>) -> Result<Roles, 
     }
 }
 
-/// Starts an STS on a port of loopback that the system chooses, and tells where; it ends with `stop`. Its caller is a user of this
-/// account, unless `emulated` names another; Amazon ECS calls for `task`. Its sessions last for `session_seconds` at most, where that is
-/// said.
+/// Who calls where nobody is named: a user of this account.
+pub(crate) fn user(partition: &str, account: &str) -> String {
+    format!("arn:{partition}:iam::{account}:user/taskcreds")
+}
+
+/// Starts an STS on a port of loopback that the system chooses, and tells where; it ends with `stop`. Its caller is `user`, unless
+/// `emulated` names another; Amazon ECS calls for `task`. Its sessions last for `session_seconds` at most, where that is said.
 pub(crate) async fn start(
-    account: &str,
+    user: &str,
     task: Option<&TaskArn>,
     emulated: &Emulated,
     roles: Roles,
@@ -47,7 +51,7 @@ pub(crate) async fn start(
         Failure::new(Exit::Unavailable, format!("cannot start the embedded STS on 127.0.0.1: {error}"))
     };
     let emulator = Emulator::new(Options { roles, session_seconds, ..Options::default() });
-    let key = key(&emulator, account, task, emulated)?;
+    let key = key(&emulator, user, task, emulated)?;
     let embedded = Some(Embedded { emulator: emulator.clone(), session_seconds });
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(|error| cannot(&error))?;
     let address = listener.local_addr().map_err(|error| cannot(&error))?;
@@ -66,14 +70,21 @@ pub(crate) async fn start(
     Ok((base, endpoint))
 }
 
-fn key(emulator: &Emulator, account: &str, task: Option<&TaskArn>, emulated: &Emulated) -> Result<AccessKey, Failure> {
+fn key(emulator: &Emulator, user: &str, task: Option<&TaskArn>, emulated: &Emulated) -> Result<AccessKey, Failure> {
     let usage = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("--emulated-caller: {error}"));
+    let partition = |arn: &str| arn.split(':').nth(1).map(str::to_owned);
     match (emulated.emulated_caller.as_deref(), task) {
         (Some(ECS), Some(task)) => emulator.add_ecs_caller(task.as_str()).map_err(|error| usage(&error)),
         (Some(ECS), None) => Err(usage(&"there is no task for which ECS could call")),
-        (Some(arn), _) => emulator.add_caller(arn).map_err(|error| usage(&error)),
-        (None, _) => {
-            emulator.add_caller(&format!("arn:aws:iam::{account}:user/taskcreds")).map_err(|error| usage(&error))
+        (Some(arn), _) => {
+            let key = emulator.add_caller(arn).map_err(|error| usage(&error))?;
+            match (partition(arn), partition(user)) {
+                (Some(own), Some(of_role)) if own != of_role => Err(usage(&format_args!(
+                    "`{arn}` is of the partition {own} and the role of {of_role}: nobody assumes a role of another partition"
+                ))),
+                _ => Ok(key),
+            }
         }
+        (None, _) => emulator.add_caller(user).map_err(|error| usage(&error)),
     }
 }

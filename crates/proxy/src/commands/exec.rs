@@ -47,7 +47,7 @@ pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>)
         ));
     }
     let session_tags = embedded::session_tags(&flags.emulated, flags.session_tags);
-    let Program { mut task, account, container, region } = Program::of(&flags, region, session_tags)?;
+    let Program { mut task, caller, container, region } = Program::of(&flags, region, session_tags)?;
     let task_arn = task.as_ref().map(|task| task.arn.clone());
     let secrets = task.as_mut().map(|task| (task.id.clone(), own_task::token_of(task)));
     let session_seconds = flags.short.of(flags.emulate, "give --emulate")?;
@@ -55,7 +55,7 @@ pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>)
     let (base, surroundings) = if flags.emulate {
         let roles = embedded::roles(&flags.emulated, Vec::new())?;
         let (base, endpoint) =
-            embedded::start(&account, task_arn.as_ref(), &flags.emulated, roles, session_seconds, stop.clone()).await?;
+            embedded::start(&caller, task_arn.as_ref(), &flags.emulated, roles, session_seconds, stop.clone()).await?;
         let region = region.or_else(|| Some(own_task::DEFAULT_REGION.to_owned()));
         (base, Surroundings { region, embedded_sts: Some(endpoint), ..Surroundings::default() })
     } else {
@@ -98,7 +98,8 @@ pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>)
 struct Program {
     /// None: the role of a definition that has none.
     task: Option<NewTask>,
-    account: String,
+    /// The user as whom the embedded STS is called.
+    caller: String,
     container: Option<Container>,
     region: Option<String>,
 }
@@ -123,9 +124,9 @@ impl Program {
                 return Err(usage(message));
             }
         };
-        let account = role_arn.account().to_owned();
+        let caller = embedded::user(own_task::partition(&role_arn), role_arn.account());
         let task = own_task::for_this_run("exec", role_arn, region.as_deref(), session_tags)?;
-        Ok(Self { task: Some(task), account, container: None, region })
+        Ok(Self { task: Some(task), caller, container: None, region })
     }
 
     fn of_definition(defined: &Defined, flags: &cli::Exec, region: Option<String>) -> Result<Self, Failure> {
@@ -133,8 +134,8 @@ impl Program {
         if task.is_none() {
             tracing::warn!("{} has no taskRoleArn: the command gets no credentials, as in ECS", defined.name());
         }
-        let (account, region) = (defined.account().to_owned(), region.or_else(|| defined.region()));
-        Ok(Self { task, account, container: Some(container.clone()), region })
+        let (caller, region) = (defined.user(), region.or_else(|| defined.region()));
+        Ok(Self { task, caller, container: Some(container.clone()), region })
     }
 }
 

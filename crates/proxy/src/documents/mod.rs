@@ -21,6 +21,30 @@ pub struct Place {
     pub region: String,
 }
 
+/// How the names of regions begin that are of another partition than `aws` (botocore's `partitions.json`).
+const PARTITIONS: [(&str, &str); 7] = [
+    ("cn-", "aws-cn"),
+    ("us-gov-", "aws-us-gov"),
+    ("us-iso-", "aws-iso"),
+    ("us-isob-", "aws-iso-b"),
+    ("eu-isoe-", "aws-iso-e"),
+    ("us-isof-", "aws-iso-f"),
+    ("eusc-", "aws-eusc"),
+];
+
+/// The partition that a region is of.
+#[must_use]
+pub fn partition_of(region: &Region) -> &'static str {
+    let of_it = PARTITIONS.iter().find(|(beginning, _)| region.as_str().starts_with(beginning));
+    of_it.map_or("aws", |(_, partition)| partition)
+}
+
+/// Whether a partition's regions are known here. Of a newer one, the regions look like those of `aws`.
+#[must_use]
+pub fn is_known_partition(partition: &str) -> bool {
+    partition == "aws" || PARTITIONS.iter().any(|(_, known)| *known == partition)
+}
+
 impl Place {
     /// Checks a place. Where the account or the region does not matter they may be left out.
     ///

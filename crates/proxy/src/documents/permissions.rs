@@ -63,8 +63,8 @@ pub fn exec() -> Permissions {
     )
 }
 
-/// The role of ECS Anywhere instances. The narrower policy leaves out of the managed ones: making clusters, reading parameters and tags
-/// of EC2, and the instances of other clusters.
+/// The role of ECS Anywhere instances. The narrower policy leaves out of the managed ones: making clusters, tags of EC2, the instances of
+/// other clusters, and of Systems Manager the parameters, documents, patches, inventory, compliance and packages.
 #[must_use]
 pub fn anywhere(place: &Place, cluster: Option<&str>, narrow: bool) -> Permissions {
     if !narrow {

@@ -123,6 +123,83 @@ fn test_says_what_decided_and_its_exit_status_is_of_those_who_were_asked_for() {
     );
 }
 
+/// What the call tells, what its caller never has and what no call has: a verdict about such a call would be about none that is made.
+#[test]
+fn what_the_call_tells_cannot_be_given_by_context() {
+    let folder = tempfile::tempdir().unwrap();
+    let trust = |name: &str, condition: &str| {
+        let principals =
+            r#"{"Service":"ecs-tasks.amazonaws.com","AWS":"arn:aws:iam::111122223333:role/taskcreds-proxy"}"#;
+        let text = format!(
+            r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Principal":{principals},"Action":"sts:*","Condition":{condition}}}]}}"#
+        );
+        file(folder.path(), name, &text)
+    };
+    let source = r#"{"ArnLike":{"aws:SourceArn":"arn:aws:ecs:us-west-2:111122223333:task/prod/*"}}"#;
+    let account = r#"{"StringEquals":{"aws:SourceAccount":"111122223333"}}"#;
+    for (condition, who, context, why) in [
+        (source, "ecs", format!("aws:SourceArn={TASK}"), "the task's ARN tells it"),
+        (account, "proxy", "aws:SourceAccount=111122223333".to_owned(), "only the call of an AWS service has it"),
+        (
+            r#"{"StringEquals":{"sts:ExternalId":"x1"}}"#,
+            "ecs",
+            "sts:ExternalId=x1".to_owned(),
+            "ECS sends no external id",
+        ),
+        (
+            r#"{"StringEquals":{"aws:RequestTag/a":"x1"}}"#,
+            "ecs",
+            "aws:RequestTag/a=x1".to_owned(),
+            "ECS passes no session tags",
+        ),
+        (
+            r#"{"StringLike":{"aws:PrincipalArn":"*"}}"#,
+            "ecs",
+            "aws:PrincipalArn=arn:aws:iam::111122223333:role/x".to_owned(),
+            "an AWS service is no IAM principal",
+        ),
+        (
+            r#"{"StringLike":{"aws:PrincipalArn":"*/x"}}"#,
+            "proxy",
+            "aws:PrincipalArn=arn:aws:iam::111122223333:role/x".to_owned(),
+            "the caller's ARN tells it",
+        ),
+        (
+            r#"{"NumericLessThan":{"sts:DurationSeconds":"3600"}}"#,
+            "proxy",
+            "sts:DurationSeconds=900".to_owned(),
+            "AssumeRole never has it",
+        ),
+    ] {
+        let trust = trust("trust.json", condition);
+        assert_eq!(test(&trust, &format!("--as {who}")).code(), 77, "{condition}");
+        let ended = test(&trust, &format!("--as {who} --context {context}"));
+        assert_eq!((ended.code(), ended.stdout.as_str()), (64, ""), "{context}");
+        assert!(ended.stderr.contains(why) && ended.stderr.contains("said by --proxy"), "{context}: {}", ended.stderr);
+    }
+    // All of it at once, with what was meant.
+    let office = trust("office.json", r#"{"IpAddress":{"aws:SourceIp":"203.0.113.0/24"}}"#);
+    let ended = test(&office, "--context aws:SourcIp=203.0.113.9 --context s3:prefix=x --context aws:SourceArn=x");
+    assert_eq!(ended.code(), 64);
+    for part in [
+        "--context aws:SourcIp: AssumeRole has no such key; aws:SourceIp is meant?",
+        "--context s3:prefix: AssumeRole has no such key",
+        "--context aws:SourceArn: as-ecs: the task's ARN tells it; as-proxy: only the call of an AWS service has it",
+    ] {
+        assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
+    }
+    let address = "--context aws:SourceIp=203.0.113.9";
+    assert_eq!(test(&office, address).code(), 0);
+    let ended = test(&office, &format!("{address} --context AWS:sourceip=198.51.100.1"));
+    assert!(ended.code() == 64 && ended.stderr.contains("is given twice, and has one value"), "{}", ended.stderr);
+    // A key that only one of the two may bring is for that one.
+    let organization = trust("organization.json", r#"{"StringEquals":{"aws:PrincipalOrgID":"o-1"}}"#);
+    let ended = test(&organization, "--context aws:PrincipalOrgID=o-1 --json");
+    let verdicts: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((&verdicts["as-ecs"]["allowed"], &verdicts["as-proxy"]["allowed"]), (&false.into(), &true.into()));
+    assert_eq!(test(&organization, "--as ecs --context aws:PrincipalOrgID=o-1").code(), 64);
+}
+
 #[test]
 fn a_file_that_iam_would_refuse_is_64_with_all_its_faults() {
     let folder = tempfile::tempdir().unwrap();
@@ -189,9 +266,52 @@ fn permissions_are_those_of_the_documentation_and_no_more() {
     assert_eq!(json("anywhere")["ManagedPolicyArns"].as_array().unwrap().len(), 2);
     let narrow = json(&format!("anywhere --narrow --cluster prod {PLACE}")).to_string();
     assert!(narrow.contains("arn:aws:ecs:us-west-2:111122223333:cluster/prod"), "{narrow}");
-    for left_out in ["ecs:CreateCluster", "ssm:GetParameter", "ec2:DescribeTags"] {
+    for left_out in ["ecs:CreateCluster", "ssm:GetParameter", "ssm:GetDocument", "ssm:PutInventory", "ec2:DescribeTags"]
+    {
         assert!(!narrow.contains(left_out), "{left_out}");
     }
+}
+
+/// Tasks of a region have ARNs of its partition, and so must what is held to them.
+#[test]
+fn documents_are_of_the_partition_of_their_region() {
+    for (region, partition) in [
+        ("us-west-2", "aws"),
+        ("eu-central-1", "aws"),
+        ("us-gov-west-1", "aws-us-gov"),
+        ("cn-north-1", "aws-cn"),
+        ("us-iso-east-1", "aws-iso"),
+        ("us-isob-east-1", "aws-iso-b"),
+        ("eu-isoe-west-1", "aws-iso-e"),
+        ("us-isof-south-1", "aws-iso-f"),
+        ("eusc-de-east-1", "aws-eusc"),
+    ] {
+        let place = format!("--account 111122223333 --region {region}");
+        let proxy = format!("--proxy arn:{partition}:iam::111122223333:role/taskcreds-proxy --cluster prod");
+        let folder = tempfile::tempdir().unwrap();
+        let trust = file(folder.path(), "trust.json", &written(&format!("trust task {place} {proxy}")));
+        let task = format!("arn:{partition}:ecs:{region}:111122223333:task/prod/0123456789abcdef");
+        let ended = policy(&format!("test --trust {trust} --task-arn {task}"));
+        assert_eq!(ended.code(), 0, "{region}: {}", ended.stdout);
+        let managed = written(&format!("permissions execution --region {region}"));
+        assert!(managed.contains(&format!("\"arn:{partition}:iam::aws:policy/")), "{region}: {managed}");
+        assert_eq!(
+            written(&format!("trust task {place} --partition {partition}")),
+            written(&format!("trust task {place}"))
+        );
+    }
+    for (contradiction, says) in [
+        ("--region us-gov-west-1 --partition aws", "the region is of the partition aws-us-gov"),
+        ("--region us-west-2 --partition aws-cn", "the region is of the partition aws"),
+        (&format!("--region cn-north-1 {PROXY}"), "is of another partition than the role, which is of aws-cn"),
+    ] {
+        let ended = policy(&format!("trust task --account 111122223333 {contradiction}"));
+        assert_eq!(ended.code(), 64, "{contradiction}");
+        assert!(ended.stderr.contains(says), "{contradiction}: {}", ended.stderr);
+    }
+    // One that is not known here is taken at its word.
+    let new = written("trust task --account 111122223333 --region xx-new-1 --partition aws-new");
+    assert!(new.contains("arn:aws-new:ecs:xx-new-1:111122223333:*"), "{new}");
 }
 
 #[test]
@@ -324,10 +444,27 @@ fn exec_assumes_an_emulated_role_only_if_that_trusts_its_caller() {
             "is not authorized to perform: sts:AssumeRole",
         ),
         (format!("{web} --emulated-caller me -- true"), 64, "--emulated-caller: `me` is not the ARN"),
+        (
+            format!("{web} --emulated-caller arn:aws-cn:iam::111122223333:user/taskcreds -- true"),
+            64,
+            "is of the partition aws-cn and the role of aws",
+        ),
     ] {
         let ended = exec(folder.path(), &arguments).run();
         assert_eq!(ended.code(), code, "{arguments}: {}", ended.stderr);
         assert!(ended.stderr.contains(says), "{arguments}: {}", ended.stderr);
+    }
+    // Also where every role is there; who is not named is of the role's partition.
+    let cn = "--emulate --role arn:aws-cn:iam::111122223333:role/web";
+    let ended = rig::exec().args(&format!("{cn} --emulated-caller arn:aws:iam::111122223333:user/x -- true")).run();
+    assert_eq!((ended.code(), ended.stderr.contains("another partition")), (64, true), "{}", ended.stderr);
+    let role = r#"{"RoleArn":"arn:aws-cn:iam::111122223333:role/web","AssumeRolePolicyDocument":{"Version":"2012-10-17","Statement":[
+        {"Effect":"Allow","Principal":{"AWS":"arn:aws-cn:iam::111122223333:user/taskcreds"},"Action":["sts:AssumeRole","sts:TagSession"]}]}}"#;
+    let listed = tempfile::tempdir().unwrap();
+    file(listed.path(), "web.json", role);
+    for more in [String::new(), format!(" --emulated-roles {}", listed.path().display())] {
+        let ended = rig::exec().args(&format!("{cn}{more} -- true")).run();
+        assert_eq!(ended.code(), 0, "{more}: {}", ended.stderr);
     }
     file(folder.path(), "bad.json", r#"{"RoleArn":"me","AssumeRolePolicyDocument":{}}"#);
     file(folder.path(), "worse.json", "{");

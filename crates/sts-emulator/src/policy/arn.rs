@@ -2,6 +2,12 @@
 
 use super::glob::{self, Piece};
 
+/// The partition and the account of an ARN.
+pub(super) fn place(arn: &str) -> (Option<&str>, Option<&str>) {
+    let mut parts = arn.split(':').skip(1);
+    (parts.next(), parts.nth(2))
+}
+
 /// Whether an ARN fits a pattern. Nothing is said of a pattern of fewer than six parts, like `arn:aws:ecs:*` or `*`: independent
 /// evaluators disagree about it, and who writes one is told by the lint.
 pub(super) fn matches(pattern: &[Piece], arn: &str) -> Option<bool> {

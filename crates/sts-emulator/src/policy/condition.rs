@@ -49,6 +49,9 @@ pub struct Checked {
 const NO_CLUSTER: &str = "ECS supports aws:SourceArn only for all clusters, as arn:aws:ecs:REGION:ACCOUNT:* or …:task/*: with a narrower one, \
                           tasks fail with `unable to assume the role`";
 
+const STAR_AS_TEXT: &str =
+    "this operator takes * and ? as they stand, which no ARN has: ArnLike, or StringLike, is meant";
+
 const NO_SET_OPERATOR: &str =
     "a key of several values needs ForAnyValue: or ForAllValues: before the operator: AWS does not say what is without";
 
@@ -180,7 +183,7 @@ impl Condition {
         has_variables: bool,
     ) -> (Truth, Option<String>) {
         if !self.operator.has_variables() {
-            return (Truth::No, None);
+            return self.fits(wanted, &source.task, context, has_variables);
         }
         let pattern = match self.pattern(wanted, context, has_variables) {
             Ok(pattern) => pattern,
@@ -196,7 +199,9 @@ impl Condition {
         let pattern =
             if self.operator.base == Base::StringEqualsIgnoreCase { case::lower_pieces(&pattern) } else { pattern };
         if fits || arn::matches_but_for_the_resource(&pattern, &source.task) {
-            return (Truth::Unknown, Some(NO_CLUSTER.to_owned()));
+            let as_text = matches!(self.operator.base, Base::StringEquals | Base::StringEqualsIgnoreCase);
+            let has_star = pattern.iter().any(|piece| matches!(piece, Piece::Char('*' | '?')));
+            return (Truth::Unknown, Some(if as_text && has_star { STAR_AS_TEXT } else { NO_CLUSTER }.to_owned()));
         }
         (Truth::No, None)
     }

@@ -4,12 +4,13 @@
 //! of somebody's resource; the keys of a principal and of session tags exist only where an IAM principal calls (IAM User Guide, "AWS
 //! global condition context keys"; "Available keys for AWS STS" in the Service Authorization Reference).
 
+mod given;
+
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use super::document::{ASSUME_ROLE, SET_SOURCE_IDENTITY, TAG_SESSION};
 use super::ecs_source::EcsSource;
-use super::keys::has_several_values;
 use crate::Tag;
 use crate::principal::{IamArn, Kind, is_name_character};
 
@@ -39,8 +40,8 @@ pub struct AssumeRoleCall {
     pub region: Option<String>,
     /// When.
     pub at: SystemTime,
-    /// Further keys and their values, which come before everything that follows from the call. A key of several values may be there
-    /// several times.
+    /// Further keys and their values, of those that nobody here can know ([`AssumeRoleCall::why_not_given`]); others change nothing. A key
+    /// of several values may be there several times.
     pub more: Vec<(String, String)>,
 }
 
@@ -151,6 +152,13 @@ impl AssumeRoleCall {
         }
         actions
     }
+
+    /// Why the value of a key cannot be given by [`AssumeRoleCall::more`]: who else tells it, or that this call does not have the key. None
+    /// where nobody here knows it.
+    #[must_use]
+    pub fn why_not_given(&self, key: &str, caller: &TrustCaller) -> Option<String> {
+        Context::of_what_is_told(self, caller).why_not_given(key)
+    }
 }
 
 /// What a key of the context holds.
@@ -205,22 +213,18 @@ const ROLE_SESSIONS: [&str; 14] = [
 impl Context {
     /// The context of a call.
     pub(super) fn new(call: &AssumeRoleCall, caller: &TrustCaller) -> Self {
+        let mut context = Self::of_what_is_told(call, caller);
+        context.give(&call.more);
+        context
+    }
+
+    /// What follows from the call and its caller, without what is given beside.
+    fn of_what_is_told(call: &AssumeRoleCall, caller: &TrustCaller) -> Self {
         let mut context = Self { is_ecs: matches!(caller, TrustCaller::EcsTasks { .. }), ..Self::default() };
         context.of_the_call(call);
         match caller {
             TrustCaller::Iam(iam) => context.of_the_principal(iam, call.at),
             TrustCaller::EcsTasks { task_arn } => context.of_ecs(task_arn),
-        }
-        for (key, value) in &call.more {
-            let key = key.to_lowercase();
-            let value = match has_several_values(&key) {
-                Some(true) => {
-                    let of_key = call.more.iter().filter(|(other, _)| other.to_lowercase() == key);
-                    Value::Many(of_key.map(|(_, value)| value.clone()).collect())
-                }
-                _ => Value::One(value.clone()),
-            };
-            context.set(&key, value);
         }
         context
     }
@@ -251,12 +255,21 @@ impl Context {
     pub(super) fn why_absent(&self, key: &str) -> Option<&'static str> {
         let key = key.to_lowercase();
         match (key.as_str(), self.is_ecs) {
-            ("aws:sourcearn" | "aws:sourceaccount", false) => Some("only the call of an AWS service has it"),
+            (
+                "aws:sourcearn"
+                | "aws:sourceaccount"
+                | "aws:sourceorgid"
+                | "aws:sourceorgpaths"
+                | "aws:principalservicename"
+                | "aws:principalservicenameslist",
+                false,
+            ) => Some("only the call of an AWS service has it"),
             ("sts:durationseconds", _) => Some("AssumeRole never has it"),
             ("sts:externalid", true) => Some("ECS sends no external id"),
             ("sts:sourceidentity", true) => Some("ECS sets no source identity"),
             ("aws:tagkeys" | "sts:transitivetagkeys", true) => Some("ECS passes no session tags"),
             (key, true) if key.starts_with("aws:requesttag/") => Some("ECS passes no session tags"),
+            ("aws:userid" | "aws:username", true) => Some("an AWS service is no IAM principal"),
             (key, true) if key.starts_with("aws:principal") => Some("an AWS service is no IAM principal"),
             _ => None,
         }

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use super::Truth;
+use super::arn::place;
 use super::condition::Checked;
 use super::context::{AssumeRoleCall, Context, TrustCaller};
 use super::document::{Statement, TrustPolicy};
@@ -76,32 +77,44 @@ impl fmt::Display for Effect {
 pub fn evaluate(policy: &TrustPolicy, caller: &TrustCaller, call: &AssumeRoleCall, identity_allows: bool) -> Decision {
     let context = Context::new(call, caller);
     let foreign = match caller {
-        TrustCaller::Iam(caller) => call.role_arn.split(':').nth(4) != Some(caller.account.as_str()),
+        TrustCaller::Iam(caller) => place(&call.role_arn).1 != Some(&caller.account),
         TrustCaller::EcsTasks { .. } => false,
     };
     let question = Question { policy, caller, context, foreign, identity_allows };
-    let answer = |action| match caller {
-        TrustCaller::EcsTasks { task_arn } if place(task_arn) != place(&call.role_arn) => of_another_account(action),
-        _ => question.answer(action),
+    let out_of_reach = out_of_reach(caller, &call.role_arn);
+    let answer = |action| match &out_of_reach {
+        Some(why) => by_no_statement(action, why),
+        None => question.answer(action),
     };
     Decision { verdicts: call.actions(caller).into_iter().map(answer).collect() }
 }
 
-/// The partition and the account of an ARN.
-fn place(arn: &str) -> (Option<&str>, Option<&str>) {
-    let mut parts = arn.split(':').skip(1);
-    (parts.next(), parts.nth(2))
+/// Why the caller cannot have the role whatever its policy says, if that is so. A partition is a world of its own, with accounts of its own
+/// (AWS General Reference, "ARN format"). A role is passed to ECS by iam:PassRole, which is for roles of one's own account (IAM User Guide,
+/// "Grant a user permissions to pass a role to an AWS service").
+pub(crate) fn out_of_reach(caller: &TrustCaller, role_arn: &str) -> Option<String> {
+    let (who, arn) = match caller {
+        TrustCaller::Iam(caller) => ("caller", &caller.principal_arn),
+        TrustCaller::EcsTasks { task_arn } => ("task", task_arn),
+    };
+    let ((partition, account), (of_role, account_of_role)) = (place(arn), place(role_arn));
+    if partition != of_role {
+        let [partition, of_role] = [partition, of_role].map(Option::unwrap_or_default);
+        return Some(format!(
+            "the role is of another partition than the {who}, {of_role} and not {partition}: nobody assumes a role of another partition"
+        ));
+    }
+    (who == "task" && account != account_of_role).then(|| {
+        "the role is of another account than the task: a task can only be given a role of its own account".to_owned()
+    })
 }
 
-/// A role is passed to ECS by iam:PassRole, which is for roles of one's own account (IAM User Guide, "Grant a user permissions to pass a
-/// role to an AWS service").
-fn of_another_account(action: &'static str) -> Verdict {
+fn by_no_statement(action: &'static str, why: &str) -> Verdict {
     Verdict {
         action,
         effect: Effect::ImplicitDeny,
         statement: None,
-        reason: "the role is of another account than the task: a task can only be given a role of its own account"
-            .to_owned(),
+        reason: why.to_owned(),
         conditions: Vec::new(),
         needs_identity_policy: false,
         others: Vec::new(),

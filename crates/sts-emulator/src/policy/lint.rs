@@ -1,13 +1,16 @@
 //! Traps in a trust policy that IAM takes: it means something else than it says, or trusts more than its author thinks.
 
+mod actions;
+mod reach;
+
 use super::condition::Condition;
 use super::context::ECS_TASKS;
-use super::document::{ASSUME_ROLE, SET_SOURCE_IDENTITY, Statement, TAG_SESSION, TrustPolicy, USUAL_CHARACTERS};
+use super::document::{ASSUME_ROLE, Statement, TAG_SESSION, TrustPolicy, USUAL_CHARACTERS};
 use super::ecs_source::is_for_all_clusters;
 use super::glob;
-use super::keys::has_several_values;
+use super::keys::{has_several_values, near};
 use super::operator::{Base, Set};
-use super::principal::Principal;
+use super::principal::{Principal, account_number};
 use super::variables;
 
 /// Something about a policy that its author should know.
@@ -43,9 +46,6 @@ impl Level {
     }
 }
 
-/// Services whose documentation has `aws:SourceAccount` and `aws:SourceArn` in the trust policy of their roles.
-const SERVICES_WITH_A_SOURCE: [&str; 2] = [ECS_TASKS, "ssm.amazonaws.com"];
-
 /// All findings, traps first.
 #[must_use]
 pub fn lint(policy: &TrustPolicy) -> Vec<Finding> {
@@ -60,16 +60,17 @@ pub fn lint(policy: &TrustPolicy) -> Vec<Finding> {
         findings.place.clone_from(&statement.name);
         principals(statement, &mut findings);
         if statement.allows {
-            confused_deputy(statement, &mut findings);
-            everybody(statement, &mut findings);
+            reach::confused_deputy(statement, &mut findings);
+            reach::everybody(statement, &mut findings);
             missing_tag_session(policy, statement, &mut findings);
+            action_wildcard(statement, &mut findings);
         }
         for condition in &statement.conditions {
             keys(statement, condition, &mut findings);
             values(policy, condition, &mut findings);
         }
     }
-    conditions_on_one_action(policy, &mut findings);
+    actions::conditions_on_one_action(policy, &mut findings);
     findings.found.sort_by_key(|finding| finding.level);
     findings.found
 }
@@ -105,7 +106,11 @@ fn principals(statement: &Statement, findings: &mut Findings) {
             }
             Principal::Account(account) if statement.allows => findings.note(
                 "account",
-                format!("trusts everybody in account {account} whose own policies allow {ASSUME_ROLE} of this role; name a role's ARN to trust that one alone"),
+                format!(
+                    "trusts everybody in account {} whose own policies allow {ASSUME_ROLE} of this role; name a role's ARN to trust that \
+                     one alone",
+                    account_number(account)
+                ),
             ),
             _ => {}
         }
@@ -133,58 +138,12 @@ fn demands(condition: &Condition, key: &str) -> bool {
         && operator.set != Some(Set::ForAllValues)
 }
 
-/// A service that calls for anybody must be held to one account.
-fn confused_deputy(statement: &Statement, findings: &mut Findings) {
-    let Some(service) = services(statement).find(|service| SERVICES_WITH_A_SOURCE.contains(service)) else { return };
-    if !statement.is_about(ASSUME_ROLE) {
-        return;
-    }
-    let names_an_account =
-        |arn: &str| arn.split(':').nth(4).is_some_and(|account| !account.is_empty() && !account.contains(['*', '?']));
-    let is_held = statement.conditions.iter().any(|condition| {
-        demands(condition, "aws:SourceAccount")
-            || demands(condition, "aws:SourceArn") && condition.values.iter().all(|arn| names_an_account(arn))
-            || demands(condition, "aws:SourceOrgID")
-    });
-    if !is_held {
-        findings.trap(
-            "confused-deputy",
-            format!(
-                "trusts {service} whoever it works for: somebody in another account could have it use this role. Add StringEquals \
-                 aws:SourceAccount, and ArnLike aws:SourceArn, of your account"
-            ),
-        );
-    }
-}
-
-fn everybody(statement: &Statement, findings: &mut Findings) {
-    const WHO: [&str; 10] = [
-        "aws:PrincipalArn",
-        "aws:PrincipalAccount",
-        "aws:PrincipalOrgID",
-        "aws:PrincipalOrgPaths",
-        "aws:userid",
-        "aws:username",
-        "aws:SourceAccount",
-        "aws:SourceArn",
-        "aws:PrincipalServiceName",
-        "aws:SourceIdentity",
-    ];
-    let holds_who = |condition: &Condition| WHO.iter().any(|key| demands(condition, key));
-    if statement.principals.contains(&Principal::Anyone) && !statement.conditions.iter().any(holds_who) {
-        findings.trap(
-            "everybody",
-            "trusts every AWS account there is: name the principal, or demand aws:PrincipalArn or aws:PrincipalOrgID",
-        );
-    }
-}
-
 /// Without sts:TagSession, a caller that passes session tags is denied.
 fn missing_tag_session(policy: &TrustPolicy, statement: &Statement, findings: &mut Findings) {
     let named =
         |principal: &Principal| matches!(principal, Principal::Role(_) | Principal::User(_) | Principal::Session(_));
     let granted = |principal: &Principal| {
-        let of_both = |other: &&Statement| other.allows && other.principals.contains(principal);
+        let of_both = |other: &&Statement| other.allows && other.principals.iter().any(|other| other.covers(principal));
         policy.statements.iter().filter(of_both).any(|other| other.is_about(TAG_SESSION))
     };
     if statement.is_about(ASSUME_ROLE)
@@ -200,8 +159,13 @@ fn keys(statement: &Statement, condition: &Condition, findings: &mut Findings) {
     let written = format!("{} {}", condition.name, condition.key);
     let is_ours = key.starts_with("aws:") || key.starts_with("sts:");
     match has_several_values(&key) {
-        None if is_ours => findings
-            .trap("unknown-key", format!("{written}: AssumeRole has no such key; IAM takes it and never finds it")),
+        None if is_ours => {
+            let meant = near(&key).map_or(String::new(), |near| format!(" ({near} is meant?)"));
+            findings.trap(
+                "unknown-key",
+                format!("{written}: AssumeRole has no such key{meant}; IAM takes it and never finds it"),
+            );
+        }
         None => findings.note(
             "foreign-key",
             format!(
@@ -261,6 +225,12 @@ fn keys(statement: &Statement, condition: &Condition, findings: &mut Findings) {
             findings
                 .trap("tags-of-ecs", never("ECS passes neither session tags nor an external id nor a source identity"));
         }
+        key if is_of_an_iam_principal(key) && demanded && statement.allows && services(statement).next().is_some() => {
+            findings.trap(
+                "principal-of-a-service",
+                never("an AWS service is no IAM principal and has nothing that belongs to one"),
+            );
+        }
         "aws:multifactorauthpresent" | "aws:multifactorauthage" if demanded && statement.allows => {
             findings.note(
                 "mfa",
@@ -272,6 +242,14 @@ fn keys(statement: &Statement, condition: &Condition, findings: &mut Findings) {
     if key == "aws:sourcearn" && for_ecs(statement) {
         source_arn_of_ecs(condition, &written, findings);
     }
+}
+
+/// Whether a key, in lower case, tells something of an IAM principal or of its session.
+fn is_of_an_iam_principal(key: &str) -> bool {
+    const OF_A_SERVICE: [&str; 3] =
+        ["aws:principalisawsservice", "aws:principalservicename", "aws:principalservicenameslist"];
+    key.starts_with("aws:principal") && !OF_A_SERVICE.contains(&key)
+        || ["aws:userid", "aws:username", "aws:sourceidentity", "aws:tokenissuetime"].contains(&key)
 }
 
 fn for_ecs(statement: &Statement) -> bool {
@@ -309,7 +287,10 @@ fn values(policy: &TrustPolicy, condition: &Condition, findings: &mut Findings) 
         if is_text && has_wildcards {
             findings.trap(
                 "wildcard-as-text",
-                format!("{written}: \"{value}\" is compared as it stands; only StringLike and ArnLike have wildcards"),
+                format!(
+                    "{written}: \"{value}\" is compared as it stands, * and ? too, so that it fits nothing else: write {}",
+                    if condition.key.to_lowercase().ends_with("arn") { "ArnLike" } else { "StringLike" }
+                ),
             );
         }
         if condition.operator.base == Base::Arn && value.split(':').count() < 6 && variables.is_empty() {
@@ -337,42 +318,11 @@ fn without_variables(value: &str) -> String {
     variables::of(value).fold(value.to_owned(), |text, variable| text.replace(&format!("${{{variable}}}"), "\u{1}"))
 }
 
-/// Each action is decided for itself, so conditions on one of them do not hold the other.
-fn conditions_on_one_action(policy: &TrustPolicy, findings: &mut Findings) {
-    let allowing = || policy.statements.iter().filter(|statement| statement.allows);
-    let only =
-        |statement: &Statement, action: &str, other: &str| statement.is_about(action) && !statement.is_about(other);
-    for extra in [TAG_SESSION, SET_SOURCE_IDENTITY] {
-        for one in allowing().filter(|statement| only(statement, ASSUME_ROLE, extra)) {
-            for other in allowing().filter(|statement| only(statement, extra, ASSUME_ROLE)) {
-                let shared = one.principals.iter().any(|principal| other.principals.contains(principal));
-                let (with, without) = match (one.conditions.is_empty(), other.conditions.is_empty()) {
-                    (false, true) => ((ASSUME_ROLE, one), (extra, other)),
-                    (true, false) => ((extra, other), (ASSUME_ROLE, one)),
-                    _ => continue,
-                };
-                if shared {
-                    findings.place.clone_from(&without.1.name);
-                    findings.trap(
-                        "conditions-on-one-action",
-                        format!(
-                            "allows {} without the conditions under which {} allows {}: each action is decided for itself. Put both actions \
-                             into one statement",
-                            without.0, with.1.name, with.0
-                        ),
-                    );
-                }
-            }
-        }
-    }
-    for statement in allowing()
-        .filter(|statement| statement.actions.iter().any(|action| glob::pieces(action).contains(&glob::Piece::Many)))
-    {
-        findings.place.clone_from(&statement.name);
-        findings.note(
-            "action-wildcard",
-            format!("allows {}, which is more than {ASSUME_ROLE} and {TAG_SESSION}", statement.actions.join(", ")),
-        );
+fn action_wildcard(statement: &Statement, findings: &mut Findings) {
+    if statement.actions.iter().any(|action| glob::pieces(action).contains(&glob::Piece::Many)) {
+        let actions = statement.actions.join(", ");
+        findings
+            .note("action-wildcard", format!("allows {actions}, which is more than {ASSUME_ROLE} and {TAG_SESSION}"));
     }
 }
 

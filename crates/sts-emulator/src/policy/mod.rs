@@ -24,8 +24,10 @@ mod variables;
 pub use condition::Checked;
 pub(crate) use context::ECS_TASKS;
 pub use context::{AssumeRoleCall, IamCaller, TrustCaller};
+pub(crate) use decision::out_of_reach;
 pub use decision::{Decision, Effect, Verdict, evaluate};
 pub use document::{Fault, Malformed, TrustPolicy};
+pub use keys::has_several_values;
 pub use lint::{Finding, Level, lint};
 pub use role_files::{FileFault, RoleFileFaults};
 

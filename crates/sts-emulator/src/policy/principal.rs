@@ -1,5 +1,6 @@
 //! Who a statement is about. A wildcard stands for everybody or for nobody: IAM has no partial ones.
 
+use super::arn::place;
 use super::context::{ECS_TASKS, TrustCaller};
 use super::json::Json;
 use crate::principal::is_account;
@@ -9,7 +10,7 @@ use crate::principal::is_account;
 pub(super) enum Principal {
     /// `*`, which is every caller there is, services included.
     Anyone,
-    /// Twelve digits, or `arn:aws:iam::ACCOUNT:root`: everybody in the account whose own policies allow it.
+    /// Twelve digits, or `arn:aws:iam::ACCOUNT:root`, as written: everybody in the account whose own policies allow it.
     Account(String),
     /// The ARN of a user.
     User(String),
@@ -65,7 +66,7 @@ impl Principal {
         let named =
             |kind: &str| resource.strip_prefix(kind).is_some_and(|name| !name.is_empty() && !name.ends_with('/'));
         match service {
-            "iam" if resource == "root" => Ok(Self::Account(account.to_owned())),
+            "iam" if resource == "root" => Ok(Self::Account(text.to_owned())),
             "iam" if named("user/") => Ok(Self::User(text.to_owned())),
             "iam" if named("role/") => Ok(Self::Role(text.to_owned())),
             "iam" if named("group/") => {
@@ -97,7 +98,7 @@ impl Principal {
         let meant = match (self, caller) {
             (Self::Anyone, _) => Meant::Itself,
             (Self::Service(name), TrustCaller::EcsTasks { .. }) if name == ECS_TASKS => Meant::Itself,
-            (Self::Account(account), TrustCaller::Iam(caller)) if *account == caller.account => {
+            (Self::Account(account), TrustCaller::Iam(caller)) if is_account_of(account, &caller.principal_arn) => {
                 Meant::ThroughItsAccount
             }
             (Self::User(arn) | Self::Role(arn), TrustCaller::Iam(caller)) if *arn == caller.principal_arn => {
@@ -123,6 +124,22 @@ impl Principal {
         Some(meant)
     }
 
+    /// Whether whoever is the other one is this one too.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Anyone, _) => true,
+            (Self::Account(account), Self::Account(other)) => account_number(account) == account_number(other),
+            (Self::Account(account), Self::User(arn) | Self::Role(arn) | Self::Session(arn)) => {
+                is_account_of(account, arn)
+            }
+            (Self::Role(role), Self::Session(session)) => {
+                let of_session = session.rsplit_once('/').and_then(|(role, _)| role.rsplit('/').next());
+                place(role) == place(session) && role.rsplit('/').next() == of_session
+            }
+            _ => self == other,
+        }
+    }
+
     /// As the policy has it.
     pub(super) fn text(&self) -> &str {
         match self {
@@ -142,6 +159,16 @@ impl Principal {
     pub(super) fn is_aws(&self) -> bool {
         !matches!(self, Self::Service(_) | Self::Federated(_))
     }
+}
+
+/// Whether an ARN is of an account, which is written in digits or as the ARN of its root.
+fn is_account_of(account: &str, arn: &str) -> bool {
+    if is_account(account) { place(arn).1 == Some(account) } else { place(arn) == place(account) }
+}
+
+/// The twelve digits of an account, however it is written.
+pub(super) fn account_number(account: &str) -> &str {
+    place(account).1.unwrap_or(account)
 }
 
 /// A role's ARN without its path.

@@ -112,13 +112,20 @@ async fn a_session_gets_at_most_one_hour_of_another_role() {
     let sts = Sts::start(listed(ROLE, 43_200)).await;
     let chained = sts.client(sts.session(43_200).await);
     let placed = sts.client(sts.caller("arn:aws:iam::111122223333:role/proxy"));
+    let user = sts.client(sts.caller(USER));
     let assume = |client: &aws_sdk_sts::Client, seconds| {
         client.assume_role().role_arn(ROLE).role_session_name("next").duration_seconds(seconds)
     };
-    assume(&chained, 3600).send().await.unwrap();
     let message = "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.";
-    assert_eq!(refusal(assume(&chained, 3601).send().await), ("ValidationError".to_owned(), message.to_owned()));
-    assume(&placed, 43_200).send().await.unwrap();
+    for client in [&chained, &placed] {
+        assume(client, 3600).send().await.unwrap();
+        assert_eq!(refusal(assume(client, 3601).send().await), ("ValidationError".to_owned(), message.to_owned()));
+    }
+    assume(&user, 43_200).send().await.unwrap();
+    // ECS is a service and no session, so its tasks get as long a session as the role allows.
+    let key = sts.emulator.add_ecs_caller("arn:aws:ecs:us-west-2:111122223333:task/prod/0123456789abcdef").unwrap();
+    let ecs = Credentials::new(key.access_key_id, key.secret_access_key, None, None, "test");
+    assume(&sts.client(ecs), 43_200).send().await.unwrap();
 }
 
 #[tokio::test]

@@ -180,6 +180,20 @@ async fn ecs_calls_as_a_service_with_the_source_of_its_task() {
     }
 }
 
+/// Whatever its policy: also without one, as which it trusts everybody.
+#[tokio::test]
+async fn nobody_is_given_a_listed_role_of_another_partition() {
+    let everybody = role(ROLE, r#"{"Effect":"Allow","Principal":"*","Action":"sts:*"}"#);
+    for role in [everybody, Role { arn: ROLE.to_owned(), ..Role::default() }] {
+        let sts = Sts::start(Roles::Listed(vec![role])).await;
+        assert_eq!(assume(&sts.client(sts.caller(USER)), &[], None).await, Ok(()));
+        let cn = sts.client(sts.caller("arn:aws-cn:iam::111122223333:user/me"));
+        let (code, message) = assume(&cn, &[], None).await.unwrap_err();
+        assert_eq!(code, "AccessDenied");
+        assert!(message.contains("another partition than the caller, aws and not aws-cn"), "{message}");
+    }
+}
+
 #[tokio::test]
 async fn who_may_not_is_told_so_before_the_duration_is_looked_at() {
     let sts = Sts::start(Roles::Listed(vec![role(

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use taskcreds_core::{SessionTag, SessionTags, TaskArn, TaskNames};
 use taskcreds_sts_emulator::Tag;
 use taskcreds_sts_emulator::policy::{
-    AssumeRoleCall, Checked, Decision, Effect, IamCaller, Level, TrustCaller, Truth, Verdict, evaluate, lint,
+    AssumeRoleCall, Checked, Decision, Effect, IamCaller, Level, TrustCaller, Truth, Verdict, evaluate,
+    has_several_values, lint,
 };
 
 use super::{TrustFile, pretty, read, refused};
@@ -57,7 +58,10 @@ pub(super) fn run(flags: PolicyTest) -> Result<ExitCode, Failure> {
     let asked =
         [("as-ecs", Callers::Ecs, ecs, as_ecs), ("as-proxy", Callers::Proxy, TrustCaller::Iam(proxy), as_proxy)];
     let asked = asked.into_iter().filter(|(_, who, ..)| flags.callers == Callers::Both || flags.callers == *who);
+    let asked: Vec<_> = asked.collect();
+    check_context(&flags.context, asked.iter().map(|(name, _, caller, call)| (*name, caller, call)))?;
     let answers: Vec<Answer> = asked
+        .into_iter()
         .map(|(name, _, caller, call)| {
             let decision = evaluate(&policy, &caller, &call, !flags.without_identity_policy);
             Answer { name, caller, call, decision }
@@ -78,6 +82,41 @@ pub(super) fn run(flags: PolicyTest) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     Err(Failure::new(Exit::NoPermission, format!("the role cannot be assumed {}", denied.join(" and "))))
+}
+
+/// What the call or its caller tells cannot be given beside: the verdict would be about a call that nobody makes. A key is for each caller of
+/// whom it is not known.
+fn check_context<'a>(
+    context: &[(String, String)],
+    asked: impl Iterator<Item = (&'static str, &'a TrustCaller, &'a AssumeRoleCall)> + Clone,
+) -> Result<(), Failure> {
+    let mut faults: Vec<String> = Vec::new();
+    for (number, (key, _)) in context.iter().enumerate() {
+        let whys = asked.clone().map(|(name, caller, call)| Some((name, call.why_not_given(key, caller)?)));
+        let whys: Option<Vec<_>> = whys.collect();
+        let mut before = context.iter().take(number);
+        let fault = match whys.as_deref() {
+            Some([(_, first), rest @ ..]) if rest.iter().all(|(_, why)| why == first) => first.clone(),
+            Some(whys) => whys.iter().map(|(name, why)| format!("{name}: {why}")).collect::<Vec<_>>().join("; "),
+            None if has_several_values(key) != Some(true)
+                && before.any(|(other, _)| other.eq_ignore_ascii_case(key)) =>
+            {
+                "is given twice, and has one value".to_owned()
+            }
+            None => continue,
+        };
+        faults.push(format!("--context {key}: {fault}"));
+    }
+    faults.dedup();
+    if faults.is_empty() {
+        return Ok(());
+    }
+    faults.push(
+        "--context is for what cannot be known here; who calls and what the call passes is said by --proxy, --role, --region, --tag, \
+         --external-id and --source-identity"
+            .to_owned(),
+    );
+    Err(refused(&faults))
 }
 
 fn in_account_of(arn: &str, role: &str) -> String {

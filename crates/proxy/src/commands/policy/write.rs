@@ -8,10 +8,10 @@ use taskcreds_sts_emulator::policy::IamCaller;
 
 use crate::cli::{Format, PermissionsOf, PolicyPermissions, PolicyTrust, SessionTagging, TrustOf, Written};
 use crate::commands::say;
-use crate::documents::Place;
 use crate::documents::formats::{self, Documents};
 use crate::documents::permissions::{self, Permissions};
 use crate::documents::trust::{self, Proxy, Service};
+use crate::documents::{Place, is_known_partition, partition_of};
 use crate::failure::{Exit, Failure};
 
 /// The names that AWS gives these roles, and this proxy its own.
@@ -35,6 +35,12 @@ pub(super) fn trust(flags: PolicyTrust) -> Result<ExitCode, Failure> {
     }
     if let Some(arn) = flags.proxy.as_deref().filter(|arn| IamCaller::of(arn).is_none()) {
         return Err(usage(format!("--proxy {arn}: must be the ARN of a role or a user")));
+    }
+    if let Some(arn) = flags.proxy.as_deref().filter(|arn| arn.split(':').nth(1) != Some(&place.partition)) {
+        let partition = &place.partition;
+        return Err(usage(format!(
+            "--proxy {arn}: is of another partition than the role, which is of {partition}: it could not assume it. Correct it, or --region"
+        )));
     }
     let (service, name) = match flags.of {
         TrustOf::Task => (Service::EcsTasks, TASK_ROLE),
@@ -115,7 +121,17 @@ fn write(format: Format, documents: &Documents) {
 }
 
 fn place(written: &Written) -> Result<Place, Failure> {
-    Place::new(&written.partition, written.account.as_deref(), written.region.as_ref())
+    let of_region = written.region.as_ref().map(partition_of);
+    let partition = match (written.partition.as_deref(), of_region) {
+        (Some(given), Some(of_region)) if given != of_region && (is_known_partition(given) || of_region != "aws") => {
+            return Err(usage(format!(
+                "--partition {given}: the region is of the partition {of_region}; leave it out"
+            )));
+        }
+        (Some(given), _) => given,
+        (None, of_region) => of_region.unwrap_or("aws"),
+    };
+    Place::new(partition, written.account.as_deref(), written.region.as_ref())
         .map_err(|invalid| usage(format!("--partition and --account: {invalid}")))
 }
 

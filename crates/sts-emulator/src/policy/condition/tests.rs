@@ -244,7 +244,6 @@ fn ecs_supports_a_source_arn_for_all_clusters_only() {
         ("ArnLike", arn("cluster/prod"), UNKNOWN),
         ("ArnLike", arn("task/dev/*"), UNKNOWN),
         ("ArnNotLike", arn("task/dev/*"), UNKNOWN),
-        ("StringEquals", arn("*"), UNKNOWN),
         ("ArnLikeIfExists", arn("task/prod/*"), UNKNOWN),
         // What every task has, and the ARN that ECS documents may not.
         ("ArnLike", arn("task/*/*"), UNKNOWN),
@@ -276,6 +275,23 @@ fn ecs_supports_a_source_arn_for_all_clusters_only() {
             holds == UNKNOWN,
             "{operator} {pattern}"
         );
+    }
+    for (operator, pattern) in
+        [("StringEquals", arn("*")), ("StringNotEquals", arn("*")), ("StringEqualsIgnoreCase", arn("task/${*}"))]
+    {
+        let checked = condition(operator, "aws:SourceArn", &[&pattern]).check(&context, true);
+        assert_eq!(checked.holds, UNKNOWN, "{operator} {pattern}");
+        let why = checked.why.unwrap();
+        assert!(why.contains("ArnLike, or StringLike, is meant") && !why.contains("ECS supports"), "{operator}: {why}");
+    }
+    // Nobody says what comes of an ARN that is compared as something else.
+    for (operator, value, holds) in [
+        ("NumericNotEquals", "1", UNKNOWN),
+        ("DateNotEquals", "2026", UNKNOWN),
+        ("NotIpAddress", "203.0.113.0/24", UNKNOWN),
+        ("Bool", "true", NO),
+    ] {
+        assert_eq!(condition(operator, "aws:SourceArn", &[value]).check(&context, true).holds, holds, "{operator}");
     }
     let both = condition("ArnLike", "aws:SourceArn", &[&arn("task/prod/*"), &arn("*")]).check(&context, true);
     assert_eq!(both.holds, YES, "one of the values is for all clusters");

@@ -145,7 +145,7 @@ fn actions_follow_from_what_is_passed_and_inherited() {
 }
 
 #[test]
-fn tags_of_a_chain_come_before_those_of_the_role_and_given_keys_before_all() {
+fn tags_of_a_chain_come_before_those_of_the_role_and_a_given_key_is_one_that_was_not_known() {
     let call = AssumeRoleCall {
         inherited_tags: vec![tag("Stage", "test")],
         more: vec![("aws:SourceIp".to_owned(), "203.0.113.1".to_owned())],
@@ -154,4 +154,52 @@ fn tags_of_a_chain_come_before_those_of_the_role_and_given_keys_before_all() {
     let context = Context::new(&call, &proxy());
     assert_eq!(context.get("aws:ResourceTag/stage"), Some(&Value::One("test".to_owned())));
     assert_eq!(context.get("aws:SourceIp"), Some(&Value::One("203.0.113.1".to_owned())));
+}
+
+#[test]
+fn a_key_is_given_only_where_nobody_here_knows_it_and_else_it_is_told_why_not() {
+    let ecs_call = AssumeRoleCall { tags: Vec::new(), ..task_call() };
+    let proxy_call = AssumeRoleCall { role_tags: None, ..task_call() };
+    for (key, of_ecs, of_proxy) in [
+        ("aws:SourceArn", Some("the task's ARN tells it"), Some("only the call of an AWS service has it")),
+        ("AWS:SOURCEACCOUNT", Some("the task's ARN tells it"), Some("only the call of an AWS service has it")),
+        ("sts:DurationSeconds", Some("AssumeRole never has it"), Some("AssumeRole never has it")),
+        ("sts:ExternalId", Some("ECS sends no external id"), Some("the external id of the call tells it")),
+        ("aws:RequestTag/a", Some("ECS passes no session tags"), Some("the session tags tell it")),
+        ("aws:TagKeys", Some("ECS passes no session tags"), Some("the session tags tell it")),
+        ("aws:PrincipalArn", Some("an AWS service is no IAM principal"), Some("the caller's ARN tells it")),
+        ("aws:PrincipalOrgID", Some("an AWS service is no IAM principal"), None),
+        ("aws:PrincipalTag/team", Some("an AWS service is no IAM principal"), None),
+        ("aws:userid", Some("an AWS service is no IAM principal"), None),
+        ("aws:username", Some("an AWS service is no IAM principal"), Some("the caller's ARN tells it")),
+        ("aws:SourceOrgID", None, Some("only the call of an AWS service has it")),
+        ("aws:ResourceTag/other", Some("the role's tags tell it"), None),
+        ("aws:CurrentTime", Some("it is the time of the call"), Some("it is the time of the call")),
+        ("aws:SourceIp", None, None),
+        ("aws:MultiFactorAuthPresent", Some("this caller does not bring it"), None),
+        ("saml:sub", Some("only a session that began at an identity provider brings it"), None),
+        (
+            "aws:SourcIp",
+            Some("AssumeRole has no such key; aws:SourceIp is meant?"),
+            Some("AssumeRole has no such key; aws:SourceIp is meant?"),
+        ),
+        (
+            "aws:PrincipalTag/",
+            Some("an AWS service is no IAM principal"),
+            Some("AssumeRole has no such key; aws:PrincipalTag/TAG is meant?"),
+        ),
+        ("s3:prefix", Some("AssumeRole has no such key"), Some("AssumeRole has no such key")),
+    ] {
+        assert_eq!(ecs_call.why_not_given(key, &ecs()).as_deref(), of_ecs, "{key} of ECS");
+        assert_eq!(proxy_call.why_not_given(key, &proxy()).as_deref(), of_proxy, "{key} of a proxy");
+    }
+    // A session's ARN does not tell its role's path, and the role's ARN does.
+    let session = TrustCaller::Iam(IamCaller::of("arn:aws:sts::111122223333:assumed-role/proxy/host-1").unwrap());
+    assert!(task_call().why_not_given("aws:PrincipalArn", &session).is_some());
+}
+
+#[test]
+fn of_a_key_with_one_value_that_is_given_several_nothing_is_known() {
+    let more = ["203.0.113.1", "203.0.113.2"].map(|value| ("aws:SourceIp".to_owned(), value.to_owned())).to_vec();
+    assert_eq!(Context::new(&AssumeRoleCall { more, ..task_call() }, &proxy()).get("aws:SourceIp"), Some(UNKNOWN));
 }

@@ -311,18 +311,35 @@ fn a_pattern_that_is_no_whole_arn_lets_nobody_in_and_may_keep_out() {
 }
 
 #[test]
-fn a_task_gets_no_role_of_another_account_or_partition() {
-    let statement = allow(r#"{"Service":"ecs-tasks.amazonaws.com"}"#);
-    for (role, allows) in [
-        ("arn:aws:iam::111122223333:role/web", true),
-        ("arn:aws:iam::444455556666:role/web", false),
-        ("arn:aws-cn:iam::111122223333:role/web", false),
+fn nobody_gets_a_role_of_another_partition_and_a_task_none_of_another_account() {
+    let everybody = policy(&[&allow(r#""*""#)]);
+    let of = |arn: &str| TrustCaller::Iam(IamCaller::of(arn).unwrap());
+    for (role, as_ecs, as_proxy) in [
+        ("arn:aws:iam::111122223333:role/web", None, None),
+        ("arn:aws:iam::444455556666:role/web", Some("of another account than the task"), None),
+        (
+            "arn:aws-cn:iam::111122223333:role/web",
+            Some("of another partition than the task, aws-cn and not aws"),
+            Some("of another partition than the caller, aws-cn and not aws"),
+        ),
     ] {
         let call = AssumeRoleCall { role_arn: role.to_owned(), tags: Vec::new(), ..task_call() };
-        let decision = evaluate(&policy(&[&statement]), &ecs(), &call, true);
-        assert_eq!(decision.allows(), allows, "{role}");
-        assert_eq!(decision.denial().is_some_and(|verdict| verdict.reason.contains("another account")), !allows);
+        for (caller, why) in [
+            (ecs(), as_ecs),
+            (proxy(), as_proxy),
+            (of("arn:aws:iam::111122223333:user/me"), as_proxy),
+            (of("arn:aws:sts::111122223333:assumed-role/taskcreds-proxy/session"), as_proxy),
+        ] {
+            let decision = evaluate(&everybody, &caller, &call, true);
+            assert_eq!(decision.allows(), why.is_none(), "{role} {caller:?}");
+            let reason = decision.denial().map_or("", |verdict| verdict.reason.as_str());
+            assert!(reason.contains(why.unwrap_or_default()), "{role}: {reason}");
+            assert_eq!(decision.allows(), !reason.contains("another"), "{role}: {reason}");
+        }
     }
+    // An account of another partition is another account, whatever its number.
+    let root = allow(r#"{"AWS":"arn:aws-cn:iam::111122223333:root"}"#);
+    assert!(!as_proxy(&[&root]).allows());
 }
 
 #[test]
@@ -398,9 +415,16 @@ fn statement() -> impl Strategy<Value = (bool, String)> {
         "sts:RoleSessionName",
         "aws:RequestTag/ecs-task-arn",
         "sts:ExternalId",
+        "aws:SourceAccount",
+        "aws:PrincipalArn",
+        "aws:ResourceTag/stage",
+        "sts:DurationSeconds",
+        "s3:prefix",
     ]);
     let value = prop::sample::select(vec![
         "*",
+        "111122223333",
+        "arn:aws:iam::111122223333:role/*",
         "arn:aws:ecs:us-west-2:111122223333:*",
         "arn:aws:ecs:us-west-2:111122223333:task/prod/*",
         "0123*",
@@ -415,7 +439,74 @@ fn statement() -> impl Strategy<Value = (bool, String)> {
     })
 }
 
+/// A value that a key could be given, to suit one policy or the other.
+fn given() -> impl Strategy<Value = (String, String)> {
+    let key = prop::sample::select(vec![
+        "aws:SourceArn",
+        "AWS:sourceaccount",
+        "sts:ExternalId",
+        "sts:RoleSessionName",
+        "sts:SourceIdentity",
+        "sts:DurationSeconds",
+        "aws:RequestTag/ecs-task-arn",
+        "aws:requesttag/more",
+        "aws:TagKeys",
+        "aws:PrincipalArn",
+        "aws:PrincipalAccount",
+        "aws:PrincipalServiceName",
+        "aws:username",
+        "aws:ResourceAccount",
+        "aws:ResourceTag/stage",
+        "aws:CurrentTime",
+        "aws:RequestedRegion",
+        "aws:SourcIp",
+        "s3:prefix",
+    ]);
+    let value = prop::sample::select(vec![
+        TASK,
+        "arn:aws:ecs:us-west-2:111122223333:task/dev/0123",
+        "arn:aws:iam::111122223333:role/other",
+        "111122223333",
+        "ecs-tasks.amazonaws.com",
+        "live",
+        "900",
+    ]);
+    (key, value).prop_map(|(key, value)| (key.to_owned(), value.to_owned()))
+}
+
 proptest! {
+    /// Whatever the policy, and whatever is said of them: keys that the call and the caller tell are what these tell.
+    #[test]
+    fn what_the_call_tells_is_not_to_be_given(
+        statements in prop::collection::vec(statement(), 1..4),
+        more in prop::collection::vec(given(), 1..4),
+    ) {
+        let policy = policy(&statements.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>());
+        for (caller, tags) in [(ecs(), Vec::new()), (proxy(), task_call().tags)] {
+            let call = AssumeRoleCall { tags, ..task_call() };
+            prop_assert!(more.iter().all(|(key, _)| call.why_not_given(key, &caller).is_some()), "{:?}", more);
+            let with = AssumeRoleCall { more: more.clone(), ..call.clone() };
+            let [before, after] = [&call, &with].map(|call| evaluate(&policy, &caller, call, true));
+            prop_assert_eq!(before, after);
+        }
+    }
+
+    /// Whatever the policy: what is not known lets nobody in who would be kept out by some value of it.
+    #[test]
+    fn what_is_not_known_grants_nothing_that_a_value_takes_away(
+        statements in prop::collection::vec(statement(), 1..4),
+        address in prop::sample::select(vec!["0123", "0999", "arn:aws:ecs:us-west-2:111122223333:task/prod/x", "203.0.113.9"]),
+    ) {
+        let policy = policy(&statements.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>());
+        for (caller, tags) in [(ecs(), Vec::new()), (proxy(), task_call().tags)] {
+            let call = AssumeRoleCall { tags, ..task_call() };
+            let more = vec![("aws:SourceIp".to_owned(), address.to_owned())];
+            let known = AssumeRoleCall { more, ..call.clone() };
+            let [before, after] = [&call, &known].map(|call| evaluate(&policy, &caller, call, true).allows());
+            prop_assert!(after || !before);
+        }
+    }
+
     /// Whatever the policy: a further Deny lets nobody in, a further Allow keeps nobody out, and the order does not matter.
     #[test]
     fn a_further_statement_works_in_one_direction_only(

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::policy::context::{Context, Value};
 use crate::policy::tests as calls;
-use crate::policy::{AssumeRoleCall, IamCaller, TrustCaller, evaluate};
+use crate::policy::{AssumeRoleCall, IamCaller, TrustCaller, Truth, evaluate};
 
 fn policy(statements: &str) -> TrustPolicy {
     let document = if statements.starts_with('{') {
@@ -97,6 +97,161 @@ fn every_trap_is_found() {
     ] {
         assert_eq!(codes(&statements), found, "{statements}");
     }
+}
+
+fn everybody(condition: &str) -> String {
+    format!(
+        r#"{{"Effect":"Allow","Principal":"*","Action":["sts:AssumeRole","sts:TagSession"],"Condition":{condition}}}"#
+    )
+}
+
+/// A key that is asked for holds nobody: its values must name an account or an organization.
+#[test]
+fn whom_a_condition_lets_in_is_told_from_its_values() {
+    const OPEN: &[&str] = &["confused-deputy"];
+    const ALL: &[&str] = &["everybody"];
+    const HELD: &[&str] = &[];
+    for (condition, found) in [
+        (r#"{"StringLike":{"aws:SourceAccount":"*"}}"#, OPEN),
+        (r#"{"StringLike":{"aws:SourceAccount":"1*"}}"#, OPEN),
+        (r#"{"StringLike":{"aws:SourceAccount":"11112222333?"}}"#, OPEN),
+        (r#"{"StringLike":{"aws:SourceAccount":["111122223333","*"]}}"#, OPEN),
+        (r#"{"StringLike":{"aws:SourceAccount":"${aws:SourceAccount}"}}"#, OPEN),
+        (r#"{"StringEquals":{"aws:SourceAccount":"${aws:SourceAccount}"}}"#, OPEN),
+        (r#"{"NumericGreaterThan":{"aws:SourceAccount":"1"}}"#, OPEN),
+        (r#"{"StringLike":{"aws:SourceArn":"*"}}"#, OPEN),
+        (r#"{"StringLike":{"aws:SourceArn":"arn:aws:ecs:us-west-2:1111*"}}"#, OPEN),
+        (r#"{"ArnLike":{"aws:SourceArn":"arn:aws:ecs:us-west-2:${aws:SourceAccount}:*"}}"#, OPEN),
+        (r#"{"StringLike":{"aws:SourceOrgID":"o-*"}}"#, OPEN),
+        (r#"{"ForAnyValue:StringLike":{"aws:SourceOrgPaths":"*"}}"#, OPEN),
+        (r#"{"StringLike":{"aws:SourceAccount":"111122223333"}}"#, HELD),
+        (r#"{"StringEquals":{"aws:SourceAccount":["111122223333","444455556666"]}}"#, HELD),
+        (r#"{"NumericEquals":{"aws:SourceAccount":111122223333}}"#, HELD),
+        (r#"{"StringEquals":{"aws:SourceAccount":"${aws:ResourceAccount}"}}"#, HELD),
+        (r#"{"ArnLike":{"aws:SourceArn":"arn:aws:ecs:us-west-2:${aws:ResourceAccount}:*"}}"#, HELD),
+        (r#"{"StringLike":{"aws:SourceArn":"arn:aws:ecs:*:111122223333:*"}}"#, HELD),
+        (r#"{"StringEquals":{"aws:SourceOrgID":"${aws:ResourceOrgID}"}}"#, HELD),
+        (r#"{"ForAnyValue:StringLike":{"aws:SourceOrgPaths":"o-a1b2c3d4e5/*"}}"#, HELD),
+        (r#"{"StringLike":{"aws:SourceAccount":"*"},"StringEquals":{"aws:SourceOrgID":"o-a1b2c3d4e5"}}"#, HELD),
+    ] {
+        assert_eq!(codes(&ecs(condition)), found, "{condition}");
+    }
+    for (condition, found) in [
+        (r#"{"StringLike":{"aws:PrincipalArn":"*"}}"#, ALL),
+        (r#"{"ArnLike":{"aws:PrincipalArn":"arn:aws:iam::*:role/taskcreds-proxy"}}"#, ALL),
+        (r#"{"ArnLike":{"aws:PrincipalArn":["arn:aws:iam::111122223333:role/a","arn:aws:iam::*:role/b"]}}"#, ALL),
+        (r#"{"StringEquals":{"aws:PrincipalArn":"${aws:PrincipalArn}"}}"#, ALL),
+        (r#"{"StringLike":{"aws:PrincipalOrgID":"o-*"}}"#, ALL),
+        (r#"{"StringLike":{"aws:PrincipalAccount":"*"}}"#, ALL),
+        (r#"{"StringLike":{"aws:userid":"*:session"}}"#, ALL),
+        // In an account of one's own, one can be called anything.
+        (r#"{"StringEquals":{"aws:username":"alice"}}"#, ALL),
+        (r#"{"StringEquals":{"aws:SourceIdentity":"alice"}}"#, ALL),
+        (r#"{"StringEquals":{"aws:PrincipalTag/team":"blue"}}"#, ALL),
+        (r#"{"Bool":{"aws:PrincipalIsAWSService":"false"}}"#, ALL),
+        (r#"{"ArnLike":{"aws:PrincipalArn":"arn:aws:iam::111122223333:role/*"}}"#, HELD),
+        (r#"{"ArnLike":{"aws:PrincipalArn":"arn:aws:iam::${aws:ResourceAccount}:role/proxy"}}"#, HELD),
+        (r#"{"StringLike":{"aws:userid":"AROA1234567890EXAMPLE:*"}}"#, HELD),
+        (r#"{"ForAnyValue:StringLike":{"aws:PrincipalOrgPaths":"o-a1b2c3d4e5/r-ab12/*"}}"#, HELD),
+        // A service by a condition works for anybody too.
+        (r#"{"StringEquals":{"aws:PrincipalServiceName":"ecs-tasks.amazonaws.com"}}"#, OPEN),
+        (r#"{"StringLike":{"aws:PrincipalServiceName":"*.amazonaws.com"}}"#, OPEN),
+        (r#"{"ForAnyValue:StringEquals":{"aws:PrincipalServiceNamesList":"ssm.amazonaws.com"}}"#, OPEN),
+        (r#"{"Bool":{"aws:PrincipalIsAWSService":"true"}}"#, OPEN),
+        (r#"{"StringEquals":{"aws:PrincipalServiceName":"ec2.amazonaws.com"}}"#, HELD),
+        (
+            r#"{"Bool":{"aws:PrincipalIsAWSService":"true"},"StringEquals":{"aws:PrincipalServiceName":"ec2.amazonaws.com"}}"#,
+            HELD,
+        ),
+    ] {
+        assert_eq!(codes(&everybody(condition)), found, "{condition}");
+    }
+    let held =
+        r#"{"StringEquals":{"aws:PrincipalServiceName":"ecs-tasks.amazonaws.com","aws:SourceAccount":"111122223333"}}"#;
+    assert_eq!(codes(&everybody(held)), ["source-of-an-iam-principal"]);
+}
+
+proptest! {
+    /// Whatever the conditions: where no trap is found, nobody of another account is let in, be it a task or a role.
+    #[test]
+    fn without_a_trap_nobody_from_outside_is_let_in(
+        conditions in prop::collection::btree_map(
+            prop::sample::select(vec![
+                "StringEquals", "StringLike", "ArnLike", "StringEqualsIgnoreCase", "NumericEquals", "StringNotEquals", "StringNotLike",
+                "StringLikeIfExists", "ArnNotLike", "ForAnyValue:StringLike", "ForAllValues:StringLike", "NumericGreaterThan", "Null",
+            ]),
+            prop::collection::btree_map(
+                prop::sample::select(vec![
+                    "aws:SourceAccount", "aws:SourceArn", "aws:PrincipalArn", "aws:PrincipalAccount", "aws:username", "aws:PrincipalTag/team",
+                    "aws:PrincipalServiceName", "aws:PrincipalIsAWSService", "aws:ResourceAccount", "sts:RoleSessionName",
+                ]),
+                prop::collection::vec(
+                    prop::sample::select(vec![
+                        "*", "1*", "4*", "?*?", "111122223333", "${aws:ResourceAccount}", "${aws:SourceAccount}", "${*}",
+                        "${aws:PrincipalAccount}", "${aws:SourceArn}", "arn:aws:ecs:*:*:*", "arn:aws:ecs:us-west-2:111122223333:*",
+                        "arn:aws:ecs:us-west-2:${aws:SourceAccount}:*", "arn:aws:ecs:us-west-2:4*", "arn:aws:iam::111122223333:role/*",
+                        "arn:aws:iam::*:role/taskcreds-proxy", "arn:aws:iam::${aws:PrincipalAccount}:role/*", "*.amazonaws.com",
+                        "ecs-tasks.amazonaws.com", "true", "1",
+                    ]),
+                    1..3,
+                ),
+                1..3,
+            ),
+            0..3,
+        ),
+        by_name in any::<bool>(),
+    ) {
+        let principal = if by_name { r#"{"Service":"ecs-tasks.amazonaws.com"}"# } else { r#""*""# };
+        let conditions = serde_json::to_string(&conditions).unwrap();
+        let statement = format!(r#"{{"Effect":"Allow","Principal":{principal},"Action":"sts:AssumeRole","Condition":{conditions}}}"#);
+        // What IAM would not take.
+        let Ok(policy) = format!(r#"{{"Version":"2012-10-17","Statement":[{statement}]}}"#).parse::<TrustPolicy>() else { return Ok(()) };
+        let traps: Vec<_> = lint(&policy).iter().map(|finding| finding.code).collect();
+        let call = AssumeRoleCall { tags: Vec::new(), ..calls::task_call() };
+        let task = TrustCaller::EcsTasks { task_arn: calls::TASK.replace("111122223333", "444455556666") };
+        let role = TrustCaller::Iam(IamCaller::of("arn:aws:iam::444455556666:role/taskcreds-proxy").unwrap());
+        for (caller, trap) in [(task, "confused-deputy"), (role, "everybody")] {
+            let context = Context::new(&call, &caller);
+            let is_meant = policy.statements[0].principals[0].means(&caller).is_some();
+            // A value that is not known is the caller's to choose.
+            let holds = |condition: &Condition| {
+                let checked = condition.check(&context, policy.has_variables);
+                checked.holds == Truth::Yes || checked.holds == Truth::Unknown && checked.request_values.is_none()
+            };
+            if is_meant && policy.statements[0].conditions.iter().all(holds) {
+                prop_assert!(traps.iter().any(|found| [trap, "everybody"].contains(found)), "{} {:?}", statement, traps);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_only_an_iam_principal_has_is_not_demanded_of_a_service() {
+    for key in ["aws:PrincipalOrgID", "aws:PrincipalAccount", "aws:PrincipalArn", "aws:PrincipalTag/team", "aws:userid"]
+    {
+        let demand = |operator: &str| codes(&ecs(&account(&format!(r#""{operator}":{{"{key}":"o-1"}}"#))));
+        assert_eq!(demand("StringLike"), ["principal-of-a-service"], "{key}");
+        assert_eq!(demand("StringLikeIfExists"), [""; 0], "{key}");
+        assert_eq!(codes(&proxy(&format!(r#"{{"StringEquals":{{"{key}":"o-1"}}}}"#))), [""; 0], "{key}");
+    }
+    assert_eq!(codes(&ecs(&account(r#""Bool":{"aws:PrincipalIsAWSService":"true"}"#))), [""; 0]);
+    let service = r#""StringLike":{"aws:PrincipalServiceName":"ecs-tasks.amazonaws.com"}"#;
+    assert_eq!(codes(&ecs(&account(service))), [""; 0]);
+}
+
+#[test]
+fn a_misspelt_key_is_found_with_the_one_that_was_meant() {
+    let found = lint(&policy(&proxy(r#"{"StringEquals":{"aws:PrincipalArm":"x"}}"#)));
+    assert!(found[0].message.contains("no such key (aws:PrincipalArn is meant?)"), "{found:?}");
+}
+
+#[test]
+fn a_source_arn_as_text_is_found_with_the_operator_that_was_meant() {
+    let text = r#"{"StringEquals":{"aws:SourceArn":"arn:aws:ecs:us-west-2:111122223333:*","aws:SourceAccount":"111122223333"}}"#;
+    let found = lint(&policy(&ecs(text)));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].code, "wildcard-as-text");
+    assert!(found[0].message.contains("write ArnLike"), "{found:?}");
 }
 
 /// What a request can have follows from the evaluator: calls with all there is to pass, by callers of each kind.
@@ -210,6 +365,82 @@ fn conditions_on_one_of_two_actions_are_found_either_way_round() {
     assert_eq!(found("{}", "{}", "sts:TagSession"), []);
     let codes: Vec<_> = found(condition, "{}", "sts:SetSourceIdentity").iter().map(|finding| finding.code).collect();
     assert_eq!(codes, ["conditions-on-one-action", "no-tag-session"]);
+}
+
+/// The statements of a policy in which a call that passes no session tags goes by the conditions of those that do.
+#[test]
+fn a_way_past_the_conditions_on_session_tags_is_found() {
+    const ROLE: &str = "arn:aws:iam::111122223333:role/proxy";
+    const BOTH: &str = r#"["sts:AssumeRole","sts:TagSession"]"#;
+    const ASSUME: &str = r#""sts:AssumeRole""#;
+    const TAG: &str = r#""sts:TagSession""#;
+    const CLUSTER: &str = r#"{"StringEquals":{"aws:RequestTag/ecs-cluster-name":"prod"}}"#;
+    const ID: &str = r#"{"StringEquals":{"sts:ExternalId":"x1"}}"#;
+    const KEYS: &str = r#"{"ForAllValues:StringLike":{"aws:TagKeys":"ecs-*"},"Null":{"aws:TagKeys":"false"}}"#;
+    let one = |principal: &str, action: &str, condition: &str| {
+        format!(r#"{{"Effect":"Allow","Principal":{{"AWS":"{principal}"}},"Action":{action},"Condition":{condition}}}"#)
+    };
+    let (account, root, session) =
+        ("111122223333", "arn:aws:iam::111122223333:root", "arn:aws:sts::111122223333:assumed-role/proxy/host");
+    for (statements, place) in [
+        ([one(ROLE, BOTH, CLUSTER), one(ROLE, ASSUME, "{}")], Some(1)),
+        ([one(ROLE, BOTH, CLUSTER), one(account, ASSUME, "{}")], Some(1)),
+        ([one(ROLE, BOTH, CLUSTER), one(root, ASSUME, "{}")], Some(1)),
+        ([one(account, BOTH, CLUSTER), one(ROLE, ASSUME, "{}")], Some(1)),
+        ([one(ROLE, BOTH, CLUSTER), one(session, ASSUME, "{}")], Some(1)),
+        ([one(ROLE, BOTH, CLUSTER), one(ROLE, ASSUME, ID)], Some(1)),
+        ([one(ROLE, ASSUME, ID), one(ROLE, TAG, r#"{"Bool":{"aws:SecureTransport":"true"}}"#)], Some(0)),
+        ([one(ROLE, ASSUME, ID), one(ROLE, TAG, CLUSTER)], Some(0)),
+        ([one(ROLE, ASSUME, "{}"), one(ROLE, TAG, KEYS)], Some(0)),
+        ([one(ROLE, ASSUME, CLUSTER), one(account, TAG, "{}")], Some(1)),
+        // Whoever has to pass the tag needs the other action too.
+        ([one(ROLE, ASSUME, CLUSTER), one(ROLE, TAG, ID)], None),
+        ([one(ROLE, ASSUME, KEYS), one(ROLE, TAG, CLUSTER)], None),
+        // Which tags may be passed, if any are.
+        ([one(ROLE, ASSUME, "{}"), one(ROLE, TAG, r#"{"StringEqualsIfExists":{"aws:RequestTag/team":"a"}}"#)], None),
+        // Two ways, each a whole one.
+        ([one(ROLE, BOTH, CLUSTER), one(ROLE, BOTH, ID)], None),
+        // Two callers.
+        ([one(ROLE, BOTH, CLUSTER), one("arn:aws:iam::111122223333:role/other", ASSUME, "{}")], None),
+        ([one(ROLE, BOTH, CLUSTER), one("444455556666", ASSUME, "{}")], None),
+        ([one(ROLE, BOTH, CLUSTER), one("arn:aws:sts::111122223333:assumed-role/other/host", ASSUME, "{}")], None),
+        ([one(ROLE, BOTH, CLUSTER), ecs(r#"{"StringEquals":{"aws:SourceAccount":"111122223333"}}"#)], None),
+    ] {
+        let findings = lint(&policy(&statements.join(",")));
+        let traps: Vec<_> = findings.iter().filter(|finding| finding.level == Level::Trap).collect();
+        let found: Vec<_> = traps.iter().map(|trap| (trap.code, trap.place.as_str())).collect();
+        let place = place.map(|place| format!("Statement[{place}]"));
+        let expected: Vec<_> = place.iter().map(|place| ("conditions-on-one-action", place.as_str())).collect();
+        assert_eq!(found, expected, "{statements:?}");
+    }
+    // Without tags it is denied after all.
+    let deny = r#"{"Effect":"Deny","Principal":"*","Action":"sts:AssumeRole","Condition":{"Null":{"aws:RequestTag/ecs-cluster-name":"true"}}}"#;
+    let statements = [one(ROLE, BOTH, CLUSTER), one(ROLE, ASSUME, "{}"), deny.to_owned()];
+    assert!(!codes(&statements.join(",")).contains(&"conditions-on-one-action"));
+}
+
+proptest! {
+    /// Where the conditions of a statement stand in the way of a call without tags and another lets it in, that is found.
+    #[test]
+    fn no_call_without_tags_goes_by_unseen(
+        first in prop::sample::select(vec!["{}", r#"{"StringEquals":{"sts:ExternalId":"x1"}}"#, r#"{"StringEquals":{"aws:RequestTag/ecs-cluster-name":"prod"}}"#]),
+        second in prop::sample::select(vec!["{}", r#"{"StringEquals":{"sts:ExternalId":"x1"}}"#, r#"{"StringEquals":{"aws:RequestTag/ecs-cluster-name":"prod"}}"#]),
+        other_is_both in any::<bool>(),
+        external_id in prop::option::of(Just("x1".to_owned())),
+    ) {
+        let principal = r#""Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:role/taskcreds-proxy"}"#;
+        let both = r#"["sts:AssumeRole","sts:TagSession"]"#;
+        let action = if other_is_both { both } else { r#""sts:TagSession""# };
+        let plain = format!(r#"{{{principal},"Action":"sts:AssumeRole","Condition":{first}}}"#);
+        let other = format!(r#"{{{principal},"Action":{action},"Condition":{second}}}"#);
+        let whole = format!(r#"{{{principal},"Action":{both},"Condition":{second}}}"#);
+        let untagged = AssumeRoleCall { tags: Vec::new(), external_id, ..calls::task_call() };
+        let allows = |statements: &str| evaluate(&policy(statements), &calls::proxy(), &untagged, true).allows();
+        let statements = format!("{plain},{other}");
+        if allows(&statements) && !allows(&whole) {
+            prop_assert!(codes(&statements).contains(&"conditions-on-one-action"), "{}", statements);
+        }
+    }
 }
 
 #[test]
