@@ -1,6 +1,7 @@
 //! The command line. Every setting of a proxy has an environment variable beside its flag; a flag comes before its variable, both
 //! before the file. A variable that is empty is not set. What names the object of one call, as of `task` and `audit`, is a flag only.
 
+mod audit;
 pub mod local;
 #[cfg(target_os = "linux")]
 mod network;
@@ -11,12 +12,13 @@ mod variables;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::str::FromStr;
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use taskcreds_core::RoleArn;
 
+pub use self::audit::Audit;
 pub use self::policy::{
     Callers, Emulated, Format, PermissionsOf, Policy, PolicyAction, PolicyLint, PolicyPermissions, PolicyTest,
     PolicyTrust, TrustOf, Written,
@@ -253,36 +255,6 @@ pub struct Healthcheck {
     pub address: SocketAddr,
 }
 
-/// `taskcreds audit`
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  taskcreds audit --file /var/log/taskcreds/audit.log --access-key-id ASIAIOSFODNN7EXAMPLE\n\n\
-                        Times are as 2026-11-21T20:00:00Z, in UTC. Exit status 1: no record fits."
-)]
-pub struct Audit {
-    /// The audit log, in JSON; those that were put aside from it are searched too.
-    #[arg(long, env = "TASKCREDS_AUDIT_FILE", default_value = "/var/log/taskcreds/audit.log")]
-    pub file: PathBuf,
-    /// The access key id of a session, as CloudTrail has it.
-    #[arg(long)]
-    pub access_key_id: Option<String>,
-    /// A role session name, or an assumed-role ARN.
-    #[arg(long)]
-    pub session_name: Option<String>,
-    /// A task.
-    #[arg(long)]
-    pub task_arn: Option<String>,
-    /// Not before this time.
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub since: Option<SystemTime>,
-    /// Not after this time.
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub until: Option<SystemTime>,
-    /// One JSON object a line.
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// `taskcreds task`
 #[cfg(unix)]
 #[derive(Debug, Args)]
@@ -430,8 +402,9 @@ pub struct TaskAdd {
     pub session_tags: Option<String>,
 }
 
-fn time(text: &str) -> Result<SystemTime, &'static str> {
-    humantime::parse_rfc3339(text).map_err(|_| "must be as 2026-11-21T20:00:00Z, in UTC")
+/// A whole number; `what` is what it stands for, with an example.
+fn whole<T: FromStr>(what: &'static str) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
+    move |text| text.parse().map_err(|_| format!("must be {what}"))
 }
 
 fn tag(text: &str) -> Result<(String, String), String> {

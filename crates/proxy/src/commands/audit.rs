@@ -11,8 +11,11 @@ use crate::failure::{Exit, Failure};
 pub(super) fn run(flags: cli::Audit) -> Result<ExitCode, Failure> {
     let question = Question {
         access_key_id: flags.access_key_id,
+    if flags.since.is_some() && flags.until.is_some() && flags.since > flags.until {
+        return Err(Failure::new(Exit::Usage, "--since is after --until: no time is between them"));
+    }
         session_name: flags.session_name,
-        task_arn: flags.task_arn,
+        task_arn: flags.task_arn.map(|arn| arn.as_str().to_owned()),
         since: flags.since,
         until: flags.until,
     };
