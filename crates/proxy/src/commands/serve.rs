@@ -274,7 +274,7 @@ impl ConfigFile {
         let outcome = loaded.and_then(|config| self.take_over(config));
         self.endpoint.metrics.reloaded(outcome.is_ok());
         if let Err(error) = outcome {
-            for fault in &error.0 {
+            for fault in &error.faults {
                 tracing::error!("the configuration was not reloaded, the last good one stays in force: {fault}");
             }
         }

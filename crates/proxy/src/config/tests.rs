@@ -5,7 +5,7 @@ const ISSUE: &str = include_str!("../../tests/files/two-roles.toml");
 fn faults(text: &str) -> Vec<String> {
     match Config::parse("t.toml", text, Path::new(".")) {
         Ok(_) => Vec::new(),
-        Err(ConfigError(faults)) => faults.iter().map(ToString::to_string).collect(),
+        Err(ConfigError { faults, .. }) => faults.iter().map(ToString::to_string).collect(),
     }
 }
 

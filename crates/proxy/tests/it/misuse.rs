@@ -32,3 +32,29 @@ fn a_question_to_the_audit_log_that_nothing_can_fit_is_no_answer() {
     let arn = "--session-name arn:aws:sts::111122223333:assumed-role/web/0123456789abcdef";
     told(&taskcreds("audit").arg("--file").arg(&file).args(arn).run(), 1, &["no record fits"]);
 }
+
+#[test]
+fn a_file_that_this_user_may_not_read_is_77_and_one_that_is_not_there_has_its_flag_named() {
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    let file = folder.path().join("audit.log");
+    fs::write(&file, "").unwrap();
+    let shown = file.display().to_string();
+    let none = folder.path().join("none").join("audit.log");
+    told(
+        &taskcreds("audit").arg("--file").arg(&none).run(),
+        64,
+        &[&none.display().to_string(), "--file names another"],
+    );
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let as_nobody = |command: &str| taskcreds(command).env("TMPDIR", "/tmp").user(65_534, 65_534);
+    for (folders, files) in [(0o755, 0o600), (0o700, 0o644)] {
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(folders)).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(files)).unwrap();
+        told(&as_nobody("audit").arg("--file").arg(&file).run(), 77, &[&shown, "the user that runs taskcreds"]);
+        for command in ["check", "serve", "dev"] {
+            told(&as_nobody(command).arg("--config").arg(&file).run(), 77, &[&shown, "Permission denied"]);
+        }
+    }
+}
