@@ -110,7 +110,7 @@ pub enum JournalAction {
         /// How many at least.
         #[arg(long, default_value_t = 1)]
         count: usize,
-        /// How long to wait at most, as 10s.
+        /// How long to wait at most, as 10s; up to 10min.
         #[arg(long, default_value = "10s", value_name = "TIME")]
         timeout: humantime::Duration,
     },
