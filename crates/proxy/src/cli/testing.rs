@@ -18,7 +18,7 @@ pub struct Testing {
     /// words.
     #[arg(long = "fault", env = "TASKCREDS_FAULTS", value_delimiter = ';', value_name = "TARGET:WORDS")]
     pub faults: Vec<String>,
-    /// Allow faults although sessions come from real STS.
+    /// Allow faults although sessions do not come from the STS that dev and exec start themselves.
     #[arg(long, env = "TASKCREDS_ALLOW_FAULTS", value_parser = clap::builder::FalseyValueParser::new())]
     pub allow_faults: bool,
 }

@@ -58,3 +58,10 @@ fn a_file_that_this_user_may_not_read_is_77_and_one_that_is_not_there_has_its_fl
         }
     }
 }
+
+#[test]
+fn under_exec_serve_is_told_that_it_may_let_answers_fail() {
+    let start = rig::exec().args("--emulate --").arg(rig::binary()).args("serve --fault web:status=503 --config");
+    let config = Config::with("listen = [\"127.0.0.1:0\"]", &[Task::new("web")]);
+    told(&start.arg(config.file()).run(), 64, &["dev and exec", "--allow-faults"]);
+}
