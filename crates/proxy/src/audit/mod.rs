@@ -9,6 +9,7 @@ pub mod log;
 pub mod record;
 pub mod search;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,6 +34,20 @@ pub struct Settings {
     pub required: bool,
     /// What the ECS agent's format has in its last field.
     pub container_instance_arn: Option<String>,
+}
+
+impl Settings {
+    /// What keeps this user from writing the files, as far as their folders tell it: nothing is opened and nothing is made.
+    pub fn troubles(&self) -> impl Iterator<Item = String> {
+        let json = self.json.iter().filter_map(|place| match place {
+            Place::File(file) => Some(file),
+            Place::Stdout => None,
+        });
+        json.chain(&self.ecs).filter_map(|file| match folder::check(crate::folder::of(file)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Some(log::cannot_open(file, &error).message),
+            _ => None,
+        })
+    }
 }
 
 /// The audit log.

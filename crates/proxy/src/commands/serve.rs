@@ -15,7 +15,7 @@ use super::{config_failure, say, say_listening};
 use crate::app::Proxy;
 use crate::aws::Base;
 use crate::cli;
-use crate::config::{Admin, Config, ConfigError, MadeId, named_twice};
+use crate::config::{Admin, Config, ConfigError, MadeId, NOTHING_TO_SERVE, named_twice};
 use crate::failure::{Exit, Failure};
 use crate::handover::{Handover, Inherited};
 use crate::http::credentials::Endpoint;
@@ -59,7 +59,7 @@ pub(super) async fn run(
     config.state.dir = flags.state_dir.or(config.state.dir).or(given);
     let admin_socket = config.admin.as_ref().map(|admin| admin.socket.display().to_string());
     if config.tasks.is_empty() && config.admin.is_none() {
-        config.warnings.push("there is neither a [[task]] nor an admin socket: there is nothing to serve".to_owned());
+        config.warnings.push(NOTHING_TO_SERVE.to_owned());
     }
     if !config.emulated_roles.is_empty() {
         config.warnings.push("[[emulated_role]] is for the embedded STS of dev; serve asks a real one".to_owned());

@@ -37,6 +37,9 @@ pub const MAX_TASKS: usize = 4_096;
 /// The most that `max_tasks` may say.
 const MOST_TASKS: u32 = 100_000;
 
+/// What is said of a configuration that serves nobody.
+pub const NOTHING_TO_SERVE: &str = "there is neither a [[task]] nor an admin socket: there is nothing to serve";
+
 /// What the program runs with.
 #[derive(Debug)]
 pub struct Config {

@@ -60,6 +60,46 @@ fn a_file_that_this_user_may_not_read_is_77_and_one_that_is_not_there_has_its_fl
 }
 
 #[test]
+fn check_says_of_a_configuration_that_serves_nobody_what_serve_says() {
+    for (text, says) in [
+        ("", ["there is nothing to serve", "a reload does not take it over"].as_slice()),
+        ("hop_limit = 1", &["there is nothing to serve"]),
+    ] {
+        let config = Config::with(text, &[]);
+        let ended = taskcreds("check").arg("--config").arg(config.file()).run();
+        assert_eq!(ended.code(), 0, "{}", ended.stderr);
+        for says in says {
+            assert!(
+                ended.stdout.contains(&format!("warning: {says}")) || ended.stdout.contains(says),
+                "{}",
+                ended.stdout
+            );
+        }
+    }
+    let ended = taskcreds("check").arg("--config").arg(Config::new(&[Task::new("web")]).file()).run();
+    assert!(!ended.stdout.contains("nothing to serve"), "{}", ended.stdout);
+}
+
+#[test]
+fn check_looks_at_the_folder_of_the_audit_log_as_serve_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let audit = format!("[audit]\nfile = {:?}\n", folder.path().join("audit.log"));
+    let config = Config::with(&audit, &[Task::new("web")]);
+    let check = || taskcreds("check").arg("--config").arg(config.file()).run();
+    assert!(!check().stdout.contains("cannot write the audit log"), "{}", check().stdout);
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let ended = check();
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    let chmod = format!("chmod go-w {}", folder.path().display());
+    for says in ["warning: serve would not start", "cannot write the audit log", &chmod] {
+        assert!(ended.stdout.contains(says), "{says}: {}", ended.stdout);
+    }
+    let none = Config::with("[audit]\nfile = \"none/audit.log\"\n", &[Task::new("web")]);
+    let ended = taskcreds("check").arg("--config").arg(none.file()).run();
+    assert!(!ended.stdout.contains("would not start"), "serve makes the folder: {}", ended.stdout);
+}
+
+#[test]
 fn under_exec_serve_is_told_that_it_may_let_answers_fail() {
     let start = rig::exec().args("--emulate --").arg(rig::binary()).args("serve --fault web:status=503 --config");
     let config = Config::with("listen = [\"127.0.0.1:0\"]", &[Task::new("web")]);
