@@ -1,6 +1,7 @@
 //! The command line. Every setting of a proxy has an environment variable beside its flag; a flag comes before its variable, both
 //! before the file. A variable that is empty is not set. What names the object of one call, as of `task` and `audit`, is a flag only.
 
+mod advice;
 mod audit;
 pub mod local;
 #[cfg(target_os = "linux")]
@@ -70,9 +71,9 @@ pub enum Command {
     /// Serve the tasks of a configuration file and of the admin socket with sessions from STS, or from the endpoint that
     /// AWS_ENDPOINT_URL_STS names.
     Serve(Serve),
-    /// Serve on a laptop, with an embedded STS and no AWS account; prints lines to paste.
+    /// Serve on a laptop, with an embedded STS and no AWS account, unless --aws is given; prints lines to paste.
     Dev(Dev),
-    /// Run one command with a role's credentials.
+    /// Run one command with a role's credentials, of your AWS account unless --emulate is given.
     Exec(Exec),
     /// Check a configuration file: all faults, what is in force, and whether each role can be assumed; or the network.
     Check(Check),
@@ -258,6 +259,12 @@ pub struct Healthcheck {
 /// `taskcreds task`
 #[cfg(unix)]
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+                        taskcreds task add --task-arn arn:aws:ecs:us-west-2:111122223333:task/prod/0123456789abcdef \\\n    \
+                        --role-arn arn:aws:iam::111122223333:role/web\n  \
+                        taskcreds task rm arn:aws:ecs:us-west-2:111122223333:task/prod/0123456789abcdef\n\n\
+                        Exit status: 0 done; 1 no such task, or it stands otherwise; 64 the request has faults; 69 nobody answers at the socket; \
+                        70 the store failed; 75 too slow; 77 not allowed.")]
 pub struct Task {
     /// What to do.
     #[command(subcommand)]
@@ -374,7 +381,7 @@ pub struct TaskAdd {
     #[arg(group = "fields", long)]
     pub service: Option<String>,
     /// 900 to 43200. [default: 3600]
-    #[arg(group = "fields", long)]
+    #[arg(group = "fields", long, value_parser = whole::<u32>("a number of seconds, as 3600"))]
     pub duration_seconds: Option<u32>,
     /// The region of STS.
     #[arg(group = "fields", long)]

@@ -137,6 +137,13 @@ fn url(at: &At) -> Result<&str, Failure> {
         let message = "where is the control interface? Give --control URL or TASKCREDS_CONTROL; dev and exec have one with --control";
         return Err(Failure::new(Exit::Usage, message));
     }
+    let address = at.url.strip_prefix("http://").unwrap_or(&at.url).trim_end_matches('/');
+    let is_one = |(host, port): (&str, &str)| !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok();
+    if !address.rsplit_once(':').is_some_and(is_one) {
+        let message =
+            "--control (TASKCREDS_CONTROL) is the URL of a control interface, http://ADDRESS:PORT without a path";
+        return Err(Failure::new(Exit::Usage, message));
+    }
     Ok(&at.url)
 }
 

@@ -100,6 +100,45 @@ fn check_looks_at_the_folder_of_the_audit_log_as_serve_does() {
 }
 
 #[test]
+fn who_takes_one_command_for_another_is_told_the_difference() {
+    for (command, arguments, says) in [
+        ("dev", "--emulate", ["--aws"].as_slice()),
+        ("exec", "--aws -- true", &["--emulate"]),
+        ("serve", "taskcreds.toml", &["--config taskcreds.toml"]),
+        ("check", "taskcreds.toml", &["--config taskcreds.toml"]),
+        ("serve", "", &["--config", "--admin-socket"]),
+        ("check", "", &["--config", "--network"]),
+        ("dev", "--listen 0.0.0.0:8080", &["169.254.170.2"]),
+        ("dev", "--session-seconds 30s", &["1 to 43200"]),
+        ("journal", "ls --status 2xx", &["as 503"]),
+        ("journal", "wait --count few", &["a whole number"]),
+        ("journal", "ls --since now", &["the number of an entry"]),
+        ("journal", "ls --control http://127.0.0.1:51680/x", &["http://ADDRESS:PORT"]),
+        ("fault", "ls --control https://127.0.0.1:51680", &["http://ADDRESS:PORT"]),
+    ] {
+        let start = taskcreds(command);
+        let start = if arguments.is_empty() { start } else { start.args(arguments) };
+        let ended = start.run();
+        told(&ended, 64, says);
+        // One tip, and none that leads elsewhere.
+        for wrong in ["--emulated-roles", "-- --aws", "invalid digit"] {
+            assert!(!ended.stderr.contains(wrong), "{command} {arguments}: {}", ended.stderr);
+        }
+    }
+    for (command, variable) in [("dev", "TASKCREDS_LISTEN"), ("healthcheck", "TASKCREDS_ADDRESS")] {
+        told(&taskcreds(command).env(variable, "foo").run(), 64, &["ADDRESS:PORT", variable]);
+    }
+    let flag = taskcreds("dev").env("TASKCREDS_LISTEN", "127.0.0.1:1").args("--listen foo").run();
+    assert!(!flag.stderr.contains("TASKCREDS_LISTEN"), "{}", flag.stderr);
+}
+
+#[test]
+fn help_of_task_tells_exit_statuses_and_has_examples() {
+    let help = taskcreds("task").arg("--help").run().stdout;
+    assert!(help.contains("Exit status: 0") && help.contains("taskcreds task add --task-arn"), "{help}");
+}
+
+#[test]
 fn under_exec_serve_is_told_that_it_may_let_answers_fail() {
     let start = rig::exec().args("--emulate --").arg(rig::binary()).args("serve --fault web:status=503 --config");
     let config = Config::with("listen = [\"127.0.0.1:0\"]", &[Task::new("web")]);
