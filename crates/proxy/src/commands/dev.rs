@@ -103,7 +103,8 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
         return Err(Failure::new(Exit::Usage, message));
     }
     if config.tasks.is_empty() {
-        config.tasks.push(own_task::for_this_run("demo", own_task::demo_role()?, region.as_deref(), session_tags)?);
+        let demo = own_task::demo_role(&emulated_roles)?;
+        config.tasks.push(own_task::for_this_run("demo", demo, region.as_deref(), session_tags)?);
     }
     let shown: Vec<Shown> = config.tasks.iter_mut().flat_map(|task| show(task, defined.as_ref())).collect();
     if flags.local.local_endpoints {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taskcreds_core::{FailureKind, NewTask, SessionError};
+use taskcreds_sts_emulator::Roles;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -47,13 +48,13 @@ pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>)
         ));
     }
     let session_tags = embedded::session_tags(&flags.emulated, flags.session_tags);
-    let Program { mut task, account, container, region } = Program::of(&flags, region, session_tags)?;
+    let roles = embedded::roles(&flags.emulated, Vec::new())?;
+    let Program { mut task, account, container, region } = Program::of(&flags, region, session_tags, &roles)?;
     let task_arn = task.as_ref().map(|task| task.arn.clone());
     let secrets = task.as_mut().map(|task| (task.id.clone(), own_task::token_of(task)));
     let session_seconds = flags.short.of(flags.emulate, "give --emulate")?;
     let stop = CancellationToken::new();
     let (base, surroundings) = if flags.emulate {
-        let roles = embedded::roles(&flags.emulated, Vec::new())?;
         let (base, endpoint) =
             embedded::start(&account, task_arn.as_ref(), &flags.emulated, roles, session_seconds, stop.clone()).await?;
         let region = region.or_else(|| Some(own_task::DEFAULT_REGION.to_owned()));
@@ -104,7 +105,12 @@ struct Program {
 }
 
 impl Program {
-    fn of(flags: &cli::Exec, region: Option<String>, session_tags: SessionTagging) -> Result<Self, Failure> {
+    fn of(
+        flags: &cli::Exec,
+        region: Option<String>,
+        session_tags: SessionTagging,
+        emulated: &Roles,
+    ) -> Result<Self, Failure> {
         let usage = |message: &str| Failure::new(Exit::Usage, message);
         let definition = &flags.container.definition;
         let defined = Defined::read(definition, flags.emulate, region.as_deref(), session_tags)?;
@@ -115,7 +121,7 @@ impl Program {
             }
             (None, Some(defined)) => return Self::of_definition(&defined, flags, region),
             (Some(role_arn), None) => role_arn.clone(),
-            (None, None) if flags.emulate => own_task::demo_role()?,
+            (None, None) if flags.emulate => own_task::demo_role(emulated)?,
             (None, None) => {
                 let message = "which role? Give --role ARN or --task-definition FILE to run with a role of your AWS account, or \
                                --emulate to need no account";

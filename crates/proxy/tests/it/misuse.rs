@@ -133,6 +133,27 @@ fn who_takes_one_command_for_another_is_told_the_difference() {
 }
 
 #[test]
+fn the_demo_role_is_not_asked_of_an_sts_that_has_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let role = r#"{"Role":{"RoleName":"web","Arn":"arn:aws:iam::111122223333:role/web","AssumeRolePolicyDocument":{"Statement":{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":["sts:AssumeRole","sts:TagSession"]}}}}"#;
+    fs::write(folder.path().join("web.json"), role).unwrap();
+    let says = ["--role", "arn:aws:iam::111122223333:role/web"];
+    let exec = || rig::exec().arg("--emulate").arg("--emulated-roles").arg(folder.path());
+    told(&exec().args("-- true").run(), 64, &says);
+    told(&rig::dev().arg("--emulated-roles").arg(folder.path()).run(), 64, &says);
+    told(&exec().args("--role arn:aws:iam::111122223333:role/web -- true").run(), 0, &[]);
+}
+
+#[test]
+fn exec_says_what_sts_has_said_and_points_to_no_log_that_is_not_there() {
+    let sts = Sts::with(taskcreds_sts_emulator::Roles::Listed(Vec::new()));
+    let exec = rig::exec().args("--role arn:aws:iam::111122223333:role/web").envs(sts.environment());
+    let ended = exec.args("--log-level off -- true").run();
+    told(&ended, 77, &["is not authorized to perform: sts:AssumeRole", "in the role's trust policy"]);
+    assert!(!ended.stderr.contains("log has"), "{}", ended.stderr);
+}
+
+#[test]
 fn help_of_task_tells_exit_statuses_and_has_examples() {
     let help = taskcreds("task").arg("--help").run().stdout;
     assert!(help.contains("Exit status: 0") && help.contains("taskcreds task add --task-arn"), "{help}");
