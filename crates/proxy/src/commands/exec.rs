@@ -34,6 +34,8 @@ use crate::task_definition::Container;
 
 /// How long the first session may take: a slow source of base credentials, and a second try at STS.
 const FIRST_SESSION: Duration = Duration::from_secs(20);
+/// How long it is waited for in silence.
+const SILENCE: Duration = Duration::from_secs(2);
 /// How long answers under way may take when CMD has ended: what it has left running has no claim to them.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
@@ -145,7 +147,8 @@ impl Program {
 
 /// Waits for the session of the one task.
 async fn first_session(endpoint: &Endpoint) -> Result<(), Failure> {
-    let deadline = Instant::now() + FIRST_SESSION;
+    let start = Instant::now();
+    let (deadline, mut is_told) = (start + FIRST_SESSION, false);
     let Some(task) = endpoint.registry.tasks().pop() else { return Ok(()) };
     let role = &task.spec().role_arn;
     loop {
@@ -157,7 +160,19 @@ async fn first_session(endpoint: &Endpoint) -> Result<(), Failure> {
                 );
                 return Err(Failure::new(Exit::NoPermission, message));
             }
-            Err(SessionError::NotReady(_)) if Instant::now() < deadline => {}
+            Err(SessionError::NotReady(why)) if Instant::now() < deadline => {
+                if !is_told && start.elapsed() >= SILENCE {
+                    is_told = true;
+                    let why = why.map_or_else(
+                        || "neither STS nor the source of your AWS credentials has answered so far".to_owned(),
+                        |error| error.to_string(),
+                    );
+                    tracing::warn!(
+                        "no session for {role} yet: {why}; it is tried for {} s in all",
+                        FIRST_SESSION.as_secs()
+                    );
+                }
+            }
             Err(SessionError::NotReady(None) | SessionError::Revoked) => {
                 let message = format!(
                     "no session for {role} within {} s: see whether STS and the source of your AWS credentials answer",

@@ -154,6 +154,19 @@ fn exec_says_what_sts_has_said_and_points_to_no_log_that_is_not_there() {
 }
 
 #[test]
+fn exec_says_what_it_waits_for() {
+    let sts = Sts::new();
+    let gate = Gate::before(&sts.endpoint);
+    let exec = rig::exec().args("--role arn:aws:iam::111122223333:role/web").envs(sts.environment_at(&gate.endpoint));
+    let exec = exec.args("-- true").spawn();
+    exec.logs("no session for arn:aws:iam::111122223333:role/web yet");
+    gate.open();
+    let ended = exec.wait();
+    told(&ended, 0, &[]);
+    assert_eq!(ended.stderr.matches(" yet").count(), 1, "{}", ended.stderr);
+}
+
+#[test]
 fn help_of_task_tells_exit_statuses_and_has_examples() {
     let help = taskcreds("task").arg("--help").run().stdout;
     assert!(help.contains("Exit status: 0") && help.contains("taskcreds task add --task-arn"), "{help}");
