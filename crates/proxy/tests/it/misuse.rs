@@ -133,6 +133,14 @@ fn who_takes_one_command_for_another_is_told_the_difference() {
 }
 
 #[test]
+fn two_roles_of_dev_cannot_have_one_name() {
+    let [web, other] = ["111122223333", "444455556666"].map(|account| format!("arn:aws:iam::{account}:role/web"));
+    for roles in [format!("--role web={web} --role web={other}"), format!("--role {web} --role {other}")] {
+        told(&rig::dev().args(&roles).run(), 64, &["two roles are called web", "--role NAME=ARN"]);
+    }
+}
+
+#[test]
 fn the_demo_role_is_not_asked_of_an_sts_that_has_others() {
     let folder = tempfile::tempdir().unwrap();
     let role = r#"{"Role":{"RoleName":"web","Arn":"arn:aws:iam::111122223333:role/web","AssumeRolePolicyDocument":{"Statement":{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":["sts:AssumeRole","sts:TagSession"]}}}}"#;
