@@ -18,8 +18,11 @@ impl Network {
     /// [`Invalid`] for anything else, for a prefix that is too long, and for an address with bits behind its prefix, which is likely
     /// another network than was meant.
     pub fn new(text: &str) -> Result<Self, Invalid> {
-        let wrong =
-            || Invalid::new("source", "must be an address or a network, as 172.17.0.2, 172.17.0.0/16 or fd00::/8");
+        let wrong = || {
+            let rule = "must be an address or a network, as 172.17.0.2, 172.17.0.0/16 or fd00::/8, an interface, as \
+                        interface:docker0, or a network namespace, as netns:/run/netns/web";
+            Invalid::new("source", rule)
+        };
         // In two parts: ipnet's own parser takes `010.0.0.0`, which the standard library refuses, as some read it as octal.
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),

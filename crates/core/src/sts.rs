@@ -44,11 +44,12 @@ impl AssumeRoleError {
         Self { kind, code: None, message: message.into(), remedy, request_id: None, retry_after: None }
     }
 
-    /// What the caller is told: STS's code and what to do, without STS's own words, which name the proxy's principal.
+    /// What the caller is told: STS's code and what to do, without STS's own words, which name the proxy's principal and are in its log.
     #[must_use]
     pub fn told(&self) -> String {
         let cause = self.code.as_deref().unwrap_or(self.kind.without_code());
-        format!("{cause}; {}", self.remedy)
+        let log = if self.kind == FailureKind::Refused { "; the proxy's log has STS's own words" } else { "" };
+        format!("{cause}; {}{log}", self.remedy)
     }
 }
 

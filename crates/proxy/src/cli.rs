@@ -1,6 +1,8 @@
 //! The command line. Every setting of a proxy has an environment variable beside its flag; a flag comes before its variable, both
 //! before the file. A variable that is empty is not set. What names the object of one call, as of `task` and `audit`, is a flag only.
 
+mod advice;
+mod audit;
 pub mod local;
 #[cfg(target_os = "linux")]
 mod network;
@@ -11,12 +13,13 @@ mod variables;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::str::FromStr;
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use taskcreds_core::RoleArn;
 
+pub use self::audit::Audit;
 pub use self::policy::{
     Callers, Emulated, Format, PermissionsOf, Policy, PolicyAction, PolicyLint, PolicyPermissions, PolicyTest,
     PolicyTrust, TrustOf, Written,
@@ -68,9 +71,9 @@ pub enum Command {
     /// Serve the tasks of a configuration file and of the admin socket with sessions from STS, or from the endpoint that
     /// AWS_ENDPOINT_URL_STS names.
     Serve(Serve),
-    /// Serve on a laptop, with an embedded STS and no AWS account; prints lines to paste.
+    /// Serve on a laptop, with an embedded STS and no AWS account, unless --aws is given; prints lines to paste.
     Dev(Dev),
-    /// Run one command with a role's credentials.
+    /// Run one command with a role's credentials, of your AWS account unless --emulate is given.
     Exec(Exec),
     /// Check a configuration file: all faults, what is in force, and whether each role can be assumed; or the network.
     Check(Check),
@@ -253,39 +256,15 @@ pub struct Healthcheck {
     pub address: SocketAddr,
 }
 
-/// `taskcreds audit`
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  taskcreds audit --file /var/log/taskcreds/audit.log --access-key-id ASIAIOSFODNN7EXAMPLE\n\n\
-                        Times are as 2026-11-21T20:00:00Z, in UTC. Exit status 1: no record fits."
-)]
-pub struct Audit {
-    /// The audit log, in JSON; those that were put aside from it are searched too.
-    #[arg(long, env = "TASKCREDS_AUDIT_FILE", default_value = "/var/log/taskcreds/audit.log")]
-    pub file: PathBuf,
-    /// The access key id of a session, as CloudTrail has it.
-    #[arg(long)]
-    pub access_key_id: Option<String>,
-    /// A role session name, or an assumed-role ARN.
-    #[arg(long)]
-    pub session_name: Option<String>,
-    /// A task.
-    #[arg(long)]
-    pub task_arn: Option<String>,
-    /// Not before this time.
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub since: Option<SystemTime>,
-    /// Not after this time.
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub until: Option<SystemTime>,
-    /// One JSON object a line.
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// `taskcreds task`
 #[cfg(unix)]
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+                        taskcreds task add --task-arn arn:aws:ecs:us-west-2:111122223333:task/prod/0123456789abcdef \\\n    \
+                        --role-arn arn:aws:iam::111122223333:role/web\n  \
+                        taskcreds task rm arn:aws:ecs:us-west-2:111122223333:task/prod/0123456789abcdef\n\n\
+                        Exit status: 0 done; 1 no such task, or it stands otherwise; 64 the request has faults; 69 nobody answers at the socket; \
+                        70 the store failed; 75 too slow; 77 not allowed.")]
 pub struct Task {
     /// What to do.
     #[command(subcommand)]
@@ -402,7 +381,7 @@ pub struct TaskAdd {
     #[arg(group = "fields", long)]
     pub service: Option<String>,
     /// 900 to 43200. [default: 3600]
-    #[arg(group = "fields", long)]
+    #[arg(group = "fields", long, value_parser = whole::<u32>("a number of seconds, as 3600"))]
     pub duration_seconds: Option<u32>,
     /// The region of STS.
     #[arg(group = "fields", long)]
@@ -430,8 +409,9 @@ pub struct TaskAdd {
     pub session_tags: Option<String>,
 }
 
-fn time(text: &str) -> Result<SystemTime, &'static str> {
-    humantime::parse_rfc3339(text).map_err(|_| "must be as 2026-11-21T20:00:00Z, in UTC")
+/// A whole number; `what` is what it stands for, with an example.
+fn whole<T: FromStr>(what: &'static str) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
+    move |text| text.parse().map_err(|_| format!("must be {what}"))
 }
 
 fn tag(text: &str) -> Result<(String, String), String> {

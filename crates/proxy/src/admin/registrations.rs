@@ -250,7 +250,7 @@ impl Registrations {
                     self.end(&task);
                 }
             }
-            Err(AdminError::NotFound(_)) if !ids.is_empty() => {}
+            Err(AdminError::NotFound(_) | AdminError::NoSuchRole(..)) if !ids.is_empty() => {}
             Err(error) => return Err(error),
         }
         changes.dormant.retain(|one| !ids.contains(&one.id));
@@ -390,8 +390,15 @@ impl Registrations {
 
     /// The roles of a task that a user may see. What is another's looks like nothing.
     fn seen(&self, peer: &Peer, arn: &TaskArn, kind: Option<RoleKind>) -> Result<Vec<Arc<Task>>, AdminError> {
-        let tasks: Vec<_> = self.find(arn, kind).into_iter().filter(|task| peer.sees(task.registration())).collect();
-        if tasks.is_empty() { Err(AdminError::NotFound(arn.clone().into())) } else { Ok(tasks) }
+        let mut tasks = self.find(arn, None);
+        tasks.retain(|task| peer.sees(task.registration()));
+        let is_known = !tasks.is_empty();
+        tasks.retain(|task| kind.is_none_or(|kind| kind == task.role_kind()));
+        match kind {
+            _ if !tasks.is_empty() => Ok(tasks),
+            Some(kind) if is_known => Err(AdminError::NoSuchRole(kind, arn.clone().into())),
+            _ => Err(AdminError::NotFound(arn.clone().into())),
+        }
     }
 
     /// Those of them that it may change.
@@ -404,13 +411,7 @@ impl Registrations {
     }
 
     fn one_of_peer(&self, peer: &Peer, arn: &TaskArn, kind: RoleKind) -> Result<Arc<Task>, AdminError> {
-        match self.of_peer(peer, arn, Some(kind)) {
-            Ok(mut tasks) => tasks.pop().ok_or_else(|| AdminError::NotFound(arn.clone().into())),
-            Err(AdminError::NotFound(_)) if self.of_peer(peer, arn, None).is_ok() => {
-                Err(AdminError::NoSuchRole(kind, arn.clone().into()))
-            }
-            Err(error) => Err(error),
-        }
+        self.of_peer(peer, arn, Some(kind))?.pop().ok_or_else(|| AdminError::NotFound(arn.clone().into()))
     }
 
     /// Ends a registration and forgets its session.

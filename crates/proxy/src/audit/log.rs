@@ -155,7 +155,7 @@ impl Log {
     }
 }
 
-fn cannot_open(path: &Path, error: &io::Error) -> Failure {
+pub(super) fn cannot_open(path: &Path, error: &io::Error) -> Failure {
     let path = path.display();
     // What was refused here says itself what mends it.
     let advice = if error.raw_os_error().is_some() { "; make its folder writable for this user" } else { "" };

@@ -9,6 +9,7 @@ pub mod log;
 pub mod record;
 pub mod search;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +37,20 @@ pub struct Settings {
     pub required: bool,
     /// What the ECS agent's format has in its last field.
     pub container_instance_arn: Option<String>,
+}
+
+impl Settings {
+    /// What keeps this user from writing the files, as far as their folders tell it: nothing is opened and nothing is made.
+    pub fn troubles(&self) -> impl Iterator<Item = String> {
+        let files = self.json.iter().chain(&self.ecs).filter_map(|place| match place {
+            Place::File(file) => Some(file),
+            Place::Stdout => None,
+        });
+        files.filter_map(|file| match folder::check(crate::folder::of(file)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Some(log::cannot_open(file, &error).message),
+            _ => None,
+        })
+    }
 }
 
 /// The audit log.
@@ -158,7 +173,7 @@ mod tests {
             let both = File::options().read(true).write(true).open(&path).unwrap();
             let full = File::options().write(true).open(&path).unwrap();
             rustix::fs::fcntl_setfl(&full, rustix::fs::OFlags::NONBLOCK).unwrap();
-            while std::io::Write::write(&mut &full, &[0; 4096]).is_ok() {}
+            while io::Write::write(&mut &full, &[0; 4096]).is_ok() {}
             (path, both)
         });
         let rotation = Rotation { bytes: 1 << 30, age: Duration::from_secs(3600), keep: 1 };

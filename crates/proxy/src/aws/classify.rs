@@ -41,17 +41,17 @@ const OWN_KEY: &str = "mend the proxy's own AWS credentials: they are wrong, del
 const EXPIRED: &str = "renew the proxy's own AWS credentials: they have expired";
 const CLOCK: &str = "mend the proxy's secret key or set its clock: STS takes requests that are at most 15 minutes old";
 const REQUEST: &str = "the request did not reach STS as it was signed: look for a proxy that changes it";
-const TRUST: &str = "allow the proxy's principal sts:AssumeRole, and sts:TagSession for session tags, in the role's trust policy; \
-                     the proxy's log has the reason";
+const TRUST: &str =
+    "allow the proxy's principal sts:AssumeRole, and sts:TagSession for session tags, in the role's trust policy";
 const POLICY: &str = "correct the session policy of this task";
 const PACKED: &str = "shorten or remove session tags, the session policy or policy ARNs of this task";
 const REGION: &str = "activate STS in this region for the account, or set another region for the task";
-const VALUE: &str = "correct this task's settings; the proxy's log has the value that STS refuses";
+const VALUE: &str = "correct this task's settings";
 const OPT_IN: &str = "subscribe the account to the service or region";
 const THROTTLED: &str = "it goes on by itself; lower the number of STS calls in this account if it lasts";
 const WAIT: &str = "it goes on by itself";
 const ANSWERER: &str = "see what answers as STS: an HTTP proxy, a gateway or another endpoint";
-const ASK: &str = "the proxy's log has STS's own words";
+const ASK: &str = "look this code up in the STS API Reference";
 
 fn by_code(code: &str, status: Option<u16>) -> (FailureKind, &'static str) {
     use FailureKind::{BaseCredentials, Refused, Throttled, Unavailable};

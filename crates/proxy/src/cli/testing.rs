@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use clap::{Args, Subcommand};
 
+use super::whole;
 use crate::config::loopback_address;
 
 /// What may go wrong, and where tests look at it.
@@ -18,7 +19,7 @@ pub struct Testing {
     /// words.
     #[arg(long = "fault", env = "TASKCREDS_FAULTS", value_delimiter = ';', value_name = "TARGET:WORDS")]
     pub faults: Vec<String>,
-    /// Allow faults although sessions come from real STS.
+    /// Allow faults although sessions do not come from the STS that dev and exec start themselves.
     #[arg(long, env = "TASKCREDS_ALLOW_FAULTS", value_parser = clap::builder::FalseyValueParser::new())]
     pub allow_faults: bool,
 }
@@ -29,8 +30,15 @@ pub struct Testing {
 pub struct ShortSessions {
     /// Have every session of the embedded STS end after so many seconds, 1 to 43200, so that a refresh is seen in seconds. [default: as
     /// asked for]
-    #[arg(long, env = "TASKCREDS_SESSION_SECONDS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=43_200))]
+    #[arg(long, env = "TASKCREDS_SESSION_SECONDS", value_name = "N", value_parser = session_seconds)]
     pub session_seconds: Option<u32>,
+}
+
+fn session_seconds(text: &str) -> Result<u32, &'static str> {
+    match text.parse() {
+        Ok(seconds @ 1..=43_200) => Ok(seconds),
+        _ => Err("must be a number of seconds, 1 to 43200, as 30"),
+    }
 }
 
 /// Where a control interface is.
@@ -108,9 +116,9 @@ pub enum JournalAction {
         #[command(flatten)]
         entries: Entries,
         /// How many at least.
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, default_value_t = 1, value_parser = whole::<usize>("a whole number, as 2"))]
         count: usize,
-        /// How long to wait at most, as 10s.
+        /// How long to wait at most, as 10s; up to 10min.
         #[arg(long, default_value = "10s", value_name = "TIME")]
         timeout: humantime::Duration,
     },
@@ -120,7 +128,7 @@ pub enum JournalAction {
         #[command(flatten)]
         entries: Entries,
         /// How many.
-        #[arg(long)]
+        #[arg(long, value_parser = whole::<usize>("a whole number, as 2"))]
         count: usize,
         /// How long to wait for them at most, as 10s.
         #[arg(long, default_value = "0s", value_name = "TIME")]
@@ -146,7 +154,7 @@ pub struct Entries {
     #[arg(long)]
     pub action: Option<String>,
     /// With this status; 0 for no answer.
-    #[arg(long)]
+    #[arg(long, value_parser = whole::<u16>("the number of a status, as 503, or 0 for no answer"))]
     pub status: Option<u16>,
     /// With this code.
     #[arg(long)]
@@ -158,6 +166,6 @@ pub struct Entries {
     #[arg(long)]
     pub fault: Option<bool>,
     /// With a greater number than this.
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_parser = whole::<u64>("the number of an entry, as journal ls tells it"))]
     pub since: u64,
 }

@@ -6,6 +6,7 @@ use clap::builder::Resettable;
 use clap::{Command, CommandFactory, Error, FromArgMatches};
 
 use super::Cli;
+use super::advice::advised;
 
 impl Cli {
     /// Reads the command line and the variables of this process.
@@ -13,7 +14,9 @@ impl Cli {
     /// # Errors
     /// What is wrong with them; help and the version are told as errors too.
     pub fn read() -> Result<Self, Error> {
-        let matches = without_empty_variables(Self::command()).try_get_matches()?;
+        let mut command = without_empty_variables(Self::command());
+        let matches =
+            command.try_get_matches_from_mut(std::env::args_os()).map_err(|error| advised(error, &command))?;
         Self::from_arg_matches(&matches).map_err(|error| error.format(&mut Self::command()))
     }
 }

@@ -5,16 +5,17 @@ use std::process::ExitCode;
 use taskcreds_core::{AssumeRole, FailureKind, NewTask, TokenRule};
 
 use super::{config_failure, say};
-use crate::audit::log::Place;
+use crate::audit::{self, log::Place};
 use crate::aws::{Base, Sts};
 use crate::cli;
-use crate::config::{Config, DEFAULT_PORT, Pattern, Rule, State};
+use crate::config::{Config, DEFAULT_PORT, NOTHING_TO_SERVE, Pattern, Rule, State};
 use crate::failure::{Exit, Failure};
 
 pub(super) async fn run(flags: cli::Check) -> Result<ExitCode, Failure> {
     // Demanded by the command line.
     let file = flags.config.unwrap_or_default();
-    let config = Config::load(&file).map_err(|error| config_failure(&error))?;
+    let mut config = Config::load(&file).map_err(|error| config_failure(&error))?;
+    config.warnings.extend(warnings_of_serve(&config));
     show(&config);
     say(format!(
         "\n{}: no faults, {} role{}",
@@ -30,6 +31,22 @@ pub(super) async fn run(flags: cli::Check) -> Result<ExitCode, Failure> {
         return outcome.and(network);
     }
     outcome
+}
+
+/// What `serve` would say of it, at its start or at a reload.
+fn warnings_of_serve(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if config.is_blank {
+        let why = "the file says nothing: a reload does not take it over, as it would end all tasks; to end them write task = []";
+        warnings.push(why.to_owned());
+    }
+    if config.tasks.is_empty() && config.admin.is_none() {
+        warnings.push(NOTHING_TO_SERVE.to_owned());
+    }
+    // Another user's answer may be another one, so this is no fault.
+    let troubles = config.audit.iter().flat_map(audit::Settings::troubles);
+    warnings.extend(troubles.map(|trouble| format!("serve would not start as this user: {trouble}")));
+    warnings
 }
 
 /// The effective configuration, without ids and tokens.

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use taskcreds_core::{NewTask, RoleKind, TaskArn};
 
-use super::{embedded, own_task};
+use super::{config_failure, embedded, own_task};
 use crate::cli::SessionTagging;
 use crate::cli::local::{ContainerOfDefinition, Definition};
 use crate::config::{self, ConfigError};
@@ -35,18 +35,20 @@ impl Defined {
         kinds: &[RoleKind],
     ) -> Result<Option<Self>, Failure> {
         let Some(file) = &flags.task_definition else { return Ok(None) };
-        let usage = |error: ConfigError| Failure::new(Exit::Usage, error.to_string());
-        let text = config::read_trusted(file).map_err(usage)?;
+        let text = config::read_trusted(file).map_err(|error| config_failure(&error))?;
         let overrides = match flags.overrides.as_deref().map(str::trim) {
             None | Some("") => None,
             Some(json) if json.starts_with('{') => Some(("--overrides".to_owned(), json.to_owned())),
-            Some(file) => Some((file.to_owned(), config::read_trusted(file.as_ref()).map_err(usage)?)),
+            Some(file) => {
+                let text = config::read_trusted(file.as_ref()).map_err(|error| config_failure(&error))?;
+                Some((file.to_owned(), text))
+            }
         };
         let name = file.display().to_string();
         let account = Account { given: flags.account.as_deref(), fallback: emulated.then_some(own_task::DEMO_ACCOUNT) };
         let overrides = overrides.as_ref().map(|(name, text)| Document { name, text });
         let definition = parse(Document { name: &name, text: &text }, overrides, account, kinds)
-            .map_err(|faults| usage(ConfigError(faults)))?;
+            .map_err(|faults| config_failure(&ConfigError { faults, is_denied: false }))?;
         for warning in &definition.warnings {
             tracing::warn!("{warning}");
         }

@@ -1,6 +1,6 @@
 //! `taskcreds dev`: the proxy on a laptop, with an embedded STS or with the real one through the user's own profile.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -80,6 +80,11 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
     let session_tags = embedded::session_tags(&flags.emulated, flags.session_tags);
     flags.testing.apply(&mut config)?;
     let session_seconds = flags.short.of(!flags.aws, "leave out --aws")?;
+    let mut names = HashSet::new();
+    if let Some((twice, _)) = flags.roles.iter().find(|(name, _)| !names.insert(name)) {
+        let message = format!("two roles are called {twice}: give each a name of its own, as --role NAME=ARN");
+        return Err(Failure::new(Exit::Usage, message));
+    }
     for (name, role_arn) in flags.roles {
         config.tasks.push(own_task::for_this_run(&name, role_arn, region.as_deref(), session_tags)?);
     }
@@ -101,7 +106,8 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
         return Err(Failure::new(Exit::Usage, message));
     }
     if config.tasks.is_empty() {
-        config.tasks.push(own_task::for_this_run("demo", own_task::demo_role()?, region.as_deref(), session_tags)?);
+        let demo = own_task::demo_role(&emulated_roles)?;
+        config.tasks.push(own_task::for_this_run("demo", demo, region.as_deref(), session_tags)?);
     }
     let shown: Vec<Shown> = config.tasks.iter_mut().flat_map(|task| show(task, defined.as_ref())).collect();
     if flags.local.local_endpoints {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taskcreds_core::{FailureKind, NewTask, RoleKind, SessionError};
+use taskcreds_sts_emulator::Roles;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +34,8 @@ use crate::task_definition::Container;
 
 /// How long the first session may take: a slow source of base credentials, and a second try at STS.
 const FIRST_SESSION: Duration = Duration::from_secs(20);
+/// How long it is waited for in silence.
+const SILENCE: Duration = Duration::from_secs(2);
 /// How long answers under way may take when CMD has ended: what it has left running has no claim to them.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
@@ -47,13 +50,13 @@ pub(super) async fn run(flags: cli::Exec, environment: &HashMap<String, String>)
         ));
     }
     let session_tags = embedded::session_tags(&flags.emulated, flags.session_tags);
-    let Program { mut task, caller, container, region } = Program::of(&flags, region, session_tags)?;
+    let roles = embedded::roles(&flags.emulated, Vec::new())?;
+    let Program { mut task, caller, container, region } = Program::of(&flags, region, session_tags, &roles)?;
     let task_arn = task.as_ref().map(|task| task.arn.clone());
     let secrets = task.as_mut().map(|task| (task.id.clone(), own_task::token_of(task)));
     let session_seconds = flags.short.of(flags.emulate, "give --emulate")?;
     let stop = CancellationToken::new();
     let (base, surroundings) = if flags.emulate {
-        let roles = embedded::roles(&flags.emulated, Vec::new())?;
         let (base, endpoint) =
             embedded::start(&caller, task_arn.as_ref(), &flags.emulated, roles, session_seconds, stop.clone()).await?;
         let region = region.or_else(|| Some(own_task::DEFAULT_REGION.to_owned()));
@@ -105,7 +108,12 @@ struct Program {
 }
 
 impl Program {
-    fn of(flags: &cli::Exec, region: Option<String>, session_tags: SessionTagging) -> Result<Self, Failure> {
+    fn of(
+        flags: &cli::Exec,
+        region: Option<String>,
+        session_tags: SessionTagging,
+        emulated: &Roles,
+    ) -> Result<Self, Failure> {
         let usage = |message: &str| Failure::new(Exit::Usage, message);
         let definition = &flags.container.definition;
         let kinds = [RoleKind::Task];
@@ -117,7 +125,7 @@ impl Program {
             }
             (None, Some(defined)) => return Self::of_definition(&defined, flags, region),
             (Some(role_arn), None) => role_arn.clone(),
-            (None, None) if flags.emulate => own_task::demo_role()?,
+            (None, None) if flags.emulate => own_task::demo_role(emulated)?,
             (None, None) => {
                 let message = "which role? Give --role ARN or --task-definition FILE to run with a role of your AWS account, or \
                                --emulate to need no account";
@@ -141,7 +149,8 @@ impl Program {
 
 /// Waits for the session of the one task.
 async fn first_session(endpoint: &Endpoint) -> Result<(), Failure> {
-    let deadline = Instant::now() + FIRST_SESSION;
+    let start = Instant::now();
+    let (deadline, mut is_told) = (start + FIRST_SESSION, false);
     let Some(task) = endpoint.registry.tasks().pop() else { return Ok(()) };
     let role = &task.spec().role_arn;
     loop {
@@ -153,7 +162,19 @@ async fn first_session(endpoint: &Endpoint) -> Result<(), Failure> {
                 );
                 return Err(Failure::new(Exit::NoPermission, message));
             }
-            Err(SessionError::NotReady(_)) if Instant::now() < deadline => {}
+            Err(SessionError::NotReady(why)) if Instant::now() < deadline => {
+                if !is_told && start.elapsed() >= SILENCE {
+                    is_told = true;
+                    let why = why.map_or_else(
+                        || "neither STS nor the source of your AWS credentials has answered so far".to_owned(),
+                        |error| error.to_string(),
+                    );
+                    tracing::warn!(
+                        "no session for {role} yet: {why}; it is tried for {} s in all",
+                        FIRST_SESSION.as_secs()
+                    );
+                }
+            }
             Err(SessionError::NotReady(None) | SessionError::Revoked) => {
                 let message = format!(
                     "no session for {role} within {} s: see whether STS and the source of your AWS credentials answer",

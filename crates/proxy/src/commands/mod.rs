@@ -159,5 +159,5 @@ fn warn_of_another_sts(environment: &HashMap<String, String>) {
 
 /// What is wrong with a configuration, as a failure.
 fn config_failure(error: &crate::config::ConfigError) -> Failure {
-    Failure::new(Exit::Usage, error.to_string())
+    Failure::new(if error.is_denied { Exit::NoPermission } else { Exit::Usage }, error.to_string())
 }

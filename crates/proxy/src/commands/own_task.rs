@@ -3,9 +3,10 @@
 use taskcreds_core::{
     CredentialsId, NewTask, RoleArn, RoleKind, SessionSpec, SessionTags, TaskArn, TaskNames, Token, TokenRule,
 };
+use taskcreds_sts_emulator::Roles;
 
 use crate::cli::SessionTagging;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 
 /// The account of who has none: the one that AWS's own documentation uses.
 pub(crate) const DEMO_ACCOUNT: &str = "111122223333";
@@ -16,8 +17,16 @@ const DEMO_ROLE: &str = "arn:aws:iam::111122223333:role/demo";
 /// The region of whom nobody has told one.
 pub(crate) const DEFAULT_REGION: &str = "us-east-1";
 
-/// The demo role.
-pub(crate) fn demo_role() -> Result<RoleArn, Failure> {
+/// The demo role, where the embedded STS has it.
+pub(crate) fn demo_role(emulated: &Roles) -> Result<RoleArn, Failure> {
+    if let Roles::Listed(roles) = emulated
+        && roles.iter().all(|role| role.arn != DEMO_ROLE)
+    {
+        let there: Vec<_> = roles.iter().map(|role| role.arn.as_str()).collect();
+        let message =
+            format!("which role? Give --role ARN with one of those that the embedded STS has: {}", there.join(", "));
+        return Err(Failure::new(Exit::Usage, message));
+    }
     RoleArn::new(DEMO_ROLE).map_err(|invalid| Failure::software("the demo role", invalid))
 }
 

@@ -15,7 +15,7 @@ use super::{config_failure, say, say_listening};
 use crate::app::Proxy;
 use crate::aws::Base;
 use crate::cli;
-use crate::config::{Admin, Config, ConfigError, MadeId};
+use crate::config::{Admin, Config, ConfigError, MadeId, NOTHING_TO_SERVE};
 use crate::failure::Failure;
 use crate::handover::{Handover, Inherited};
 use crate::http::credentials::Endpoint;
@@ -53,7 +53,7 @@ pub(super) async fn run(
     config.state.dir = flags.state_dir.or(config.state.dir).or(given);
     let admin_socket = config.admin.as_ref().map(|admin| admin.socket.display().to_string());
     if config.tasks.is_empty() && config.admin.is_none() {
-        config.warnings.push("there is neither a [[task]] nor an admin socket: there is nothing to serve".to_owned());
+        config.warnings.push(NOTHING_TO_SERVE.to_owned());
     }
     if !config.emulated_roles.is_empty() {
         config.warnings.push("[[emulated_role]] is for the embedded STS of dev; serve asks a real one".to_owned());
@@ -268,7 +268,7 @@ impl ConfigFile {
         let outcome = loaded.and_then(|config| self.take_over(config));
         self.endpoint.metrics.reloaded(outcome.is_ok());
         if let Err(error) = outcome {
-            for fault in &error.0 {
+            for fault in &error.faults {
                 tracing::error!("the configuration was not reloaded, the last good one stays in force: {fault}");
             }
         }

@@ -1,5 +1,6 @@
 //! What test suites ask for on the command line; `taskcreds fault` and `taskcreds journal`, the clients of the control interface.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use bytes::Bytes;
@@ -47,6 +48,10 @@ impl cli::ShortSessions {
 pub(super) async fn fault(flags: cli::Fault) -> Result<ExitCode, Failure> {
     let cli::Fault { action, at } = flags;
     let url = url(&at)?;
+    let cleared = match &action {
+        FaultAction::Clear { target } => target.clone(),
+        FaultAction::Add { .. } | FaultAction::Ls => None,
+    };
     let (_, answer) = match action {
         FaultAction::Add { faults } => ask(url, Method::POST, "/faults", Some(&SetFaults { faults })).await?,
         FaultAction::Ls => ask(url, Method::GET, "/faults", None::<&()>).await?,
@@ -58,17 +63,31 @@ pub(super) async fn fault(flags: cli::Fault) -> Result<ExitCode, Failure> {
             ask(url, Method::DELETE, &format!("/faults{}", query.unwrap_or_default()), None::<&()>).await?
         }
     };
+    let FaultList { faults } = parse(&answer)?;
+    let stay = faults.iter().filter(|one| one.left != Some(0)).filter_map(|one| one.fault.split(':').next());
+    let stay = stay.filter(|target| cleared.as_deref().is_some_and(|all| is_one_of(target, all)));
+    let stay: BTreeSet<_> = stay.collect();
+    if !stay.is_empty() {
+        let stay = Vec::from_iter(stay).join(", ");
+        say_not(&format!("what is set for one of them alone stays: clear {stay} too"), None);
+    }
     if at.json {
         say(String::from_utf8_lossy(&answer));
         return Ok(ExitCode::SUCCESS);
     }
     let mut rows = vec![["FAULT", "APPLIED", "LEFT"].map(str::to_owned)];
-    for fault in parse::<FaultList>(&answer)?.faults {
+    for fault in faults {
         let left = fault.left.map_or_else(|| "until cleared".to_owned(), |left| left.to_string());
         rows.push([fault.fault, fault.applied.to_string(), left]);
     }
     say_table(&rows);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a target is one of those that another one is for, as `sts/web` of `sts`.
+fn is_one_of(target: &str, all: &str) -> bool {
+    let is_of_sts = target == "sts" || target.starts_with("sts/");
+    target != all && ((all == "sts" && is_of_sts) || (all == "*" && !is_of_sts))
 }
 
 pub(super) async fn journal(flags: cli::Journal) -> Result<ExitCode, Failure> {
@@ -117,6 +136,13 @@ pub(super) async fn journal(flags: cli::Journal) -> Result<ExitCode, Failure> {
 fn url(at: &At) -> Result<&str, Failure> {
     if at.url.is_empty() {
         let message = "where is the control interface? Give --control URL or TASKCREDS_CONTROL; dev and exec have one with --control";
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let address = at.url.strip_prefix("http://").unwrap_or(&at.url).trim_end_matches('/');
+    let is_one = |(host, port): (&str, &str)| !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok();
+    if !address.rsplit_once(':').is_some_and(is_one) {
+        let message =
+            "--control (TASKCREDS_CONTROL) is the URL of a control interface, http://ADDRESS:PORT without a path";
         return Err(Failure::new(Exit::Usage, message));
     }
     Ok(&at.url)

@@ -20,6 +20,29 @@ struct Access {
     group: Option<String>,
 }
 
+/// Why a file is not read.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
+pub(super) struct Unreadable {
+    why: String,
+    /// The system does not let this user read it.
+    pub(super) is_denied: bool,
+}
+
+impl From<String> for Unreadable {
+    fn from(why: String) -> Self {
+        Self { why, is_denied: false }
+    }
+}
+
+impl From<std::io::Error> for Unreadable {
+    fn from(error: std::io::Error) -> Self {
+        let is_denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+        let advice = if is_denied { "; give this user the right to read it" } else { "" };
+        Self { why: format!("cannot be read: {error}{advice}"), is_denied }
+    }
+}
+
 impl Trusted {
     /// What deserves attention; `secrets` are what the file holds of them.
     pub(super) fn warnings(&self, shown: &str, secrets: Option<&str>) -> Vec<String> {
@@ -34,26 +57,24 @@ impl Trusted {
 /// # Errors
 /// It cannot be read; it, a link to it or the folder of either can be written by everybody; it or a link belongs to another user than this
 /// one and root.
-pub(super) fn read(path: &Path) -> Result<Trusted, String> {
-    let cannot = |error: std::io::Error| format!("cannot be read: {error}");
-    let mut file = std::fs::File::open(path).map_err(cannot)?;
+pub(super) fn read(path: &Path) -> Result<Trusted, Unreadable> {
+    let mut file = std::fs::File::open(path)?;
     let access = check(path, &file)?;
     let mut text = String::new();
-    file.read_to_string(&mut text).map_err(cannot)?;
+    file.read_to_string(&mut text)?;
     Ok(Trusted { text, access })
 }
 
 #[cfg(unix)]
-fn check(path: &Path, file: &std::fs::File) -> Result<Access, String> {
+fn check(path: &Path, file: &std::fs::File) -> Result<Access, Unreadable> {
     use std::os::unix::fs::MetadataExt;
-    let cannot = |error: std::io::Error| format!("cannot be read: {error}");
-    let metadata = file.metadata().map_err(cannot)?;
+    let metadata = file.metadata()?;
     if !metadata.is_file() {
         // A pipe, as in `--config /dev/stdin`: whoever started the command has given it.
         return Ok(Access::default());
     }
     if metadata.mode() & 0o002 != 0 {
-        return Err("can be written by everybody, who could so get any role: chmod o-w it".to_owned());
+        return Err("can be written by everybody, who could so get any role: chmod o-w it".to_owned().into());
     }
     let user = rustix::process::geteuid().as_raw();
     let is_foreign = |owner: u32| owner != user && owner != 0;
@@ -61,7 +82,8 @@ fn check(path: &Path, file: &std::fs::File) -> Result<Access, String> {
         return Err(format!(
             "belongs to user {}, who could so get any role: chown it to this user or to root",
             metadata.uid()
-        ));
+        )
+        .into());
     }
     let group = "can be written by its group, who could so get any role: chmod g-w it";
     let mut group = (metadata.mode() & 0o020 != 0).then(|| group.to_owned());
@@ -69,22 +91,22 @@ fn check(path: &Path, file: &std::fs::File) -> Result<Access, String> {
     let mut place = path.to_owned();
     for _ in 0..MOST_LINKS {
         let folder = crate::folder::of(&place);
-        let mode = std::fs::metadata(folder).map_err(cannot)?.mode();
+        let mode = std::fs::metadata(folder)?.mode();
         let shown = folder.display();
         // In a folder with the sticky bit, as /tmp, only the owner of a file can replace it.
         let is_sticky = mode & 0o1000 != 0;
         if mode & 0o002 != 0 && !is_sticky {
-            return Err(format!("is in {shown}, where everybody can replace it: chmod o-w that folder"));
+            return Err(format!("is in {shown}, where everybody can replace it: chmod o-w that folder").into());
         }
         if mode & 0o020 != 0 && !is_sticky && group.is_none() {
             group =
                 Some(format!("is in {shown}, where a group can replace it and so get any role: chmod g-w that folder"));
         }
         let Ok(target) = std::fs::read_link(&place) else { break };
-        let owner = std::fs::symlink_metadata(&place).map_err(cannot)?.uid();
+        let owner = std::fs::symlink_metadata(&place)?.uid();
         if is_foreign(owner) {
             let place = place.display();
-            return Err(format!("is reached by the link {place} of user {owner}, who could so get any role"));
+            return Err(format!("is reached by the link {place} of user {owner}, who could so get any role").into());
         }
         place = folder.join(target);
     }
@@ -96,7 +118,7 @@ fn check(path: &Path, file: &std::fs::File) -> Result<Access, String> {
 const MOST_LINKS: usize = 40;
 
 #[cfg(not(unix))]
-fn check(_: &Path, _: &std::fs::File) -> Result<Access, String> {
+fn check(_: &Path, _: &std::fs::File) -> Result<Access, Unreadable> {
     Ok(Access::default())
 }
 
@@ -140,7 +162,7 @@ mod tests {
         }
 
         fn warnings(&self, name: &str) -> Result<String, String> {
-            Ok(read(&self.of(name))?.warnings("it", Some("secrets")).join("; "))
+            Ok(read(&self.of(name)).map_err(|error| error.to_string())?.warnings("it", Some("secrets")).join("; "))
         }
 
         fn refused(&self, name: &str, why: &str) {

@@ -37,6 +37,9 @@ pub const MAX_TASKS: usize = 4_096;
 /// The most that `max_tasks` may say.
 const MOST_TASKS: u32 = 100_000;
 
+/// What is said of a configuration that serves nobody.
+pub const NOTHING_TO_SERVE: &str = "there is neither a [[task]] nor an admin socket: there is nothing to serve";
+
 /// What the program runs with.
 #[derive(Debug)]
 pub struct Config {
@@ -135,7 +138,7 @@ impl Config {
     /// Every fault of the file at once. A file that everybody could have written is refused: they could name any role.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let shown = file.display().to_string();
-        let read = file::read(file).map_err(|fault| ConfigError::of(file, &fault))?;
+        let read = file::read(file).map_err(|fault| ConfigError::unreadable(file, &fault))?;
         let mut config = Self::parse(&shown, &read.text, file.parent().unwrap_or(Path::new(".")))?;
         let holds_secrets =
             config.tasks.len() > config.made_ids.len() || config.tasks.iter().any(|task| !task.tokens.is_empty());
@@ -207,7 +210,7 @@ impl Config {
             faults.found.push((text.len(), Fault { place: file.to_owned(), path: "task".to_owned(), message }));
         }
         let found = faults.in_order();
-        if found.is_empty() { Ok(config) } else { Err(ConfigError(found)) }
+        if found.is_empty() { Ok(config) } else { Err(ConfigError { faults: found, is_denied: false }) }
     }
 
     /// Gives each task whose id was made when the file was read the id that it had before. Returns the ids that are new.
@@ -235,20 +238,30 @@ impl Config {
 /// # Errors
 /// It cannot be read, or others could have written it.
 pub fn read_trusted(file: &Path) -> Result<String, ConfigError> {
-    file::read(file).map(|read| read.text).map_err(|fault| ConfigError::of(file, &fault))
+    file::read(file).map(|read| read.text).map_err(|fault| ConfigError::unreadable(file, &fault))
 }
 
 impl ConfigError {
     /// One fault of a file as a whole.
     pub fn of(file: &Path, error: &dyn std::fmt::Display) -> Self {
-        Self(vec![Fault { place: file.display().to_string(), path: String::new(), message: error.to_string() }])
+        let fault = Fault { place: file.display().to_string(), path: String::new(), message: error.to_string() };
+        Self { faults: vec![fault], is_denied: false }
+    }
+
+    fn unreadable(file: &Path, error: &file::Unreadable) -> Self {
+        Self { is_denied: error.is_denied, ..Self::of(file, error) }
     }
 }
 
 /// Everything that is wrong with a configuration, one fault a line.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-pub struct ConfigError(pub Vec<Fault>);
+#[error("{}", .faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct ConfigError {
+    /// What is wrong.
+    pub faults: Vec<Fault>,
+    /// The system does not let this user read the file.
+    pub is_denied: bool,
+}
 
 /// Parses `127.0.0.1:51679`, `[::1]:0`.
 ///

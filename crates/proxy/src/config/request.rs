@@ -204,6 +204,16 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_nobody_knows_is_told_with_all_that_the_interface_has() {
+        let document: Json = serde_json::from_str(include_str!("../../../../docs/openapi.json")).unwrap();
+        let found = faults(r#"{"noSuch":1}"#);
+        for key in document["components"]["schemas"]["Register"]["properties"].as_object().unwrap().keys() {
+            let is_told = found.split([' ', ',', '\n']).any(|word| word == key);
+            assert!(is_told, "{key} is not in {found}");
+        }
+    }
+
+    #[test]
     fn no_fault_shows_a_value() {
         let secret = "s3cret value";
         for key in ["credentialsId", "token", "previousToken", "policy", "taskArn"] {

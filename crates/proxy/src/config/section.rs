@@ -5,6 +5,18 @@ use std::fmt;
 use toml_span::Span;
 use toml_span::value::{Table, Value, ValueInner};
 
+/// The keys of the outermost table that are no sections: behind the first section they would be that section's.
+pub(super) const TOP: [&str; 8] = [
+    "listen",
+    "link_local",
+    "operations_listen",
+    "hop_limit",
+    "refuse_misrouted",
+    "allowed_hosts",
+    "max_tasks",
+    "faults",
+];
+
 /// One thing that is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -163,7 +175,13 @@ impl<'de> Section<'de> {
 
     /// A list of tables, as `[[key]]` writes them.
     pub(super) fn sections(&mut self, key: &'static str, faults: &mut Faults<'_>) -> Vec<Section<'de>> {
-        let Some(items) = self.value(key).and_then(|value| list(value, faults)) else { return Vec::new() };
+        let Some(value) = self.value(key) else { return Vec::new() };
+        if matches!(value.value, ValueInner::Table(_)) {
+            let message = format!("must be a list, not a table; write [[{}]]", value.path);
+            faults.add(value.span, value.path, message);
+            return Vec::new();
+        }
+        let Some(items) = list(value, faults) else { return Vec::new() };
         items.into_iter().filter_map(|item| Section::new(item, faults)).collect()
     }
 
@@ -188,7 +206,12 @@ impl<'de> Section<'de> {
         let unknown: Vec<_> = self.table.keys().map(|key| (key.span, key.name.to_string())).collect();
         for (span, name) in unknown {
             let path = self.path(&name);
-            faults.add(span, path, format!("unknown key; the keys here are {}", self.known.join(", ")));
+            let message = if !self.path.is_empty() && TOP.contains(&name.as_str()) {
+                format!("unknown key here; {name} stands at the top of the file, before the first [section]")
+            } else {
+                format!("unknown key; the keys here are {}", self.known.join(", "))
+            };
+            faults.add(span, path, message);
         }
     }
 }

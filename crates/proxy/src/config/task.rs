@@ -30,7 +30,7 @@ pub(super) struct Settings {
 
 impl Settings {
     pub(super) fn read(section: &mut Section<'_>, faults: &mut Faults<'_>) -> Self {
-        let has_tags = section.has("tags");
+        let (has_tags, has_sources) = (section.has("tags"), section.has("sources"));
         let duration = section.number("duration_seconds", 900..=43_200, faults);
         let policy_arns = section.strings("policy_arns", faults).map(|arns| {
             if arns.len() > PolicyArn::MAX {
@@ -56,6 +56,7 @@ impl Settings {
         if has_tags && session_tags == Some(false) {
             section.fault(faults, "tags are set and session_tags is \"off\"; keep one");
         }
+        let origins = section.parsed_strings("sources", faults, Origin::new);
         Self {
             duration: duration.and_then(|seconds| SessionDuration::new(seconds).ok()),
             region: parsed(section, "region", faults, Region::new),
@@ -66,7 +67,7 @@ impl Settings {
             tags,
             transitive_tags: section.boolean("transitive_tags", faults),
             session_tags,
-            origins: section.has("sources").then(|| section.parsed_strings("sources", faults, Origin::new)),
+            origins: has_sources.then_some(origins),
             token_rule: parsed(section, "token_required", faults, |word: String| match word.as_str() {
                 "loopback" => Ok(TokenRule::Loopback),
                 "always" => Ok(TokenRule::Always),

@@ -5,7 +5,7 @@ const ISSUE: &str = include_str!("../../tests/files/two-roles.toml");
 fn faults(text: &str) -> Vec<String> {
     match Config::parse("t.toml", text, Path::new(".")) {
         Ok(_) => Vec::new(),
-        Err(ConfigError(faults)) => faults.iter().map(ToString::to_string).collect(),
+        Err(ConfigError { faults, .. }) => faults.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -52,6 +52,22 @@ fn every_fault_is_told_at_once_with_its_line_column_and_path() {
     assert_eq!(found.len(), begins.len(), "{found:#?}");
     for (fault, begin) in found.iter().zip(begins) {
         assert!(fault.starts_with(begin), "{begin} is not where it belongs in {found:#?}");
+    }
+}
+
+#[test]
+fn a_key_that_nobody_knows_is_told_with_those_that_are_and_with_where_it_belongs() {
+    for text in [task("source = []"), "[defaults]\nsource = []".to_owned()] {
+        assert!(faults(&text)[0].contains(", sources, "), "{:?}", faults(&text));
+    }
+    for key in section::TOP {
+        let found = faults(&format!("{key} = []\n"));
+        assert!(found.iter().all(|fault| !fault.contains("unknown key")), "{found:?}");
+        for section in [task(""), "[sts]\n".to_owned()] {
+            let found = faults(&format!("{section}\n{key} = []\n"));
+            let says = format!("unknown key here; {key} stands at the top of the file, before the first [section]");
+            assert!(found.iter().any(|fault| fault.contains(&says)), "{found:?}");
+        }
     }
 }
 
@@ -106,6 +122,12 @@ fn what_contradicts_itself_is_a_fault() {
         ("allowed_hosts = [\"a:80\"]".to_owned(), "without a port"),
         ("a = ".to_owned(), "not TOML"),
         ("max_tasks = 0".to_owned(), "max_tasks: must be 1 to 100000"),
+        ("[task]\ntask_arn = \"x\"".to_owned(), "task: must be a list, not a table; write [[task]]"),
+        (
+            "[admin]\nsocket = \"/x\"\n[admin.allow]\nuid = 1".to_owned(),
+            "admin.allow: must be a list, not a table; write [[admin.allow]]",
+        ),
+        (task("sources = [\"docker0\"]"), "as interface:docker0, or a network namespace, as netns:/run/netns/web"),
         ("[admin]".to_owned(), "admin: socket is missing"),
         ("[admin]\nsocket = \"/x\"\n[[admin.allow]]\nuid = 1".to_owned(), "a rule names a uid and its role_arns"),
         ("[[admin.allow]]\nuid = 1\nrole_arns = [\"*\"]".to_owned(), "admin.allow[0].role_arns[0]: must be an ARN"),

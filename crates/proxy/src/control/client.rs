@@ -49,7 +49,20 @@ fn refusal(status: StatusCode, answer: &[u8]) -> Failure {
         StatusCode::NOT_FOUND | StatusCode::CONFLICT => Exit::Unhealthy,
         StatusCode::FORBIDDEN => Exit::NoPermission,
         StatusCode::BAD_GATEWAY => Exit::TemporaryFailure,
+        StatusCode::SERVICE_UNAVAILABLE => Exit::Unavailable,
         _ => Exit::Usage,
     };
     Failure::new(exit, format!("{} ({code})", faults.join("\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_that_ends_is_one_that_does_not_answer() {
+        let body = br#"{"code":"ProxyEnds","message":"it ends","faults":["it ends"]}"#;
+        let failure = refusal(StatusCode::SERVICE_UNAVAILABLE, body);
+        assert_eq!((failure.exit, failure.message.as_str()), (Exit::Unavailable, "it ends (ProxyEnds)"));
+    }
 }

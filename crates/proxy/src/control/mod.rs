@@ -3,7 +3,7 @@
 //! | request | does |
 //! |---|---|
 //! | `GET /journal?task=&role=&place=&action=&status=&code=&accessKeyId=&fault=&since=` | the entries that fit |
-//! | the same with `&count=N&timeout=10s` | waits for so many: 200 when they are there, 408 with those that are when time is over |
+//! | the same with `&count=N&timeout=10s` | waits for so many: 200 when they are there, 408 with those that are when time is over, 503 when the proxy ends |
 //! | `DELETE /journal` | forgets them |
 //! | `GET /faults` | how they stand |
 //! | `POST /faults`, `PUT /faults` with `{"faults":["web:status=503,times=2"]}` | adds them; sets these and no others |
@@ -32,6 +32,7 @@ use crate::http::guard::{self, AllowedHosts};
 use crate::http::readiness::Readiness;
 use crate::http::{Answer, Connected, Cut, dated, response};
 use crate::testbed::fault::{name_of, parse_all};
+use crate::testbed::journal::LONGEST_WAIT;
 use crate::testbed::{Entry, FaultView, Filter, Refusal, Testbed};
 
 /// More than 256 faults of the longest text have.
@@ -173,8 +174,8 @@ impl Control {
                     Err(_) => wrong.push("count is a whole number".to_owned()),
                 },
                 "timeout" => match humantime::parse_duration(&value) {
-                    Ok(time) => patience = Some(time),
-                    Err(_) => wrong.push("timeout is a time, as 10s or 500ms".to_owned()),
+                    Ok(time) if time <= LONGEST_WAIT => patience = Some(time),
+                    _ => wrong.push("timeout is a time of at most 10min, as 10s or 500ms".to_owned()),
                 },
                 other => wrong.push(format!(
                     "{other} is unknown; there are task, role, place, action, status, code, accessKeyId, fault, since, count and timeout"
@@ -209,6 +210,10 @@ impl Control {
             }
         }
         let is_there = count.is_none_or(|count| entries.len() >= count);
+        if !is_there && self.stop.is_cancelled() {
+            let message = "the proxy ends, and so many entries were not there yet";
+            return Err(refused(StatusCode::SERVICE_UNAVAILABLE, "ProxyEnds", message));
+        }
         let page = JournalPage { entries, last: journal.last(), hint };
         Ok((if is_there { StatusCode::OK } else { StatusCode::REQUEST_TIMEOUT }, json!(page)))
     }

@@ -14,6 +14,9 @@ use taskcreds_sts_emulator::Effect;
 /// Every word, as it is told to who has used another one.
 const WORDS: &str = "status=N (with code=, message=), delay=TIME, hang, drop, truncated, malformed, missing=FIELD, wrong-type=FIELD, \
                      expired, short=SECONDS, skew=SECONDS, throttling, access-denied, rotate, expire, times=N";
+/// Those that stand with a value.
+const WITH_VALUES: [&str; 9] =
+    ["status", "code", "message", "delay", "missing", "wrong-type", "short", "skew", "times"];
 /// The fields of an answer of the credentials endpoint.
 const FIELDS: [&str; 5] = ["RoleArn", "AccessKeyId", "SecretAccessKey", "Token", "Expiration"];
 /// The elements of STS's answer that a client reads.
@@ -166,6 +169,11 @@ impl FromStr for Fault {
         if what.is_none() && delay.is_none() && wrong.is_empty() {
             wrong.push(format!("it says nothing that goes wrong; the words are {WORDS}"));
         }
+        if !wrong.is_empty() && text.contains(';') {
+            wrong.push(
+                "`;` separates faults in --fault and TASKCREDS_FAULTS alone: elsewhere give each by itself".to_owned(),
+            );
+        }
         if !wrong.is_empty() {
             return Err(InvalidFault(wrong.into_iter().map(|why| format!("fault `{text}`: {why}")).collect()));
         }
@@ -238,7 +246,15 @@ impl Reading {
             },
             ("code", Some(value)) if is_code(value) => self.code = Some(value.to_owned()),
             ("code", Some(_)) => self.wrong.push("`code` is letters, digits and dots".to_owned()),
-            ("message", Some(value)) => self.message = Some(value.to_owned()),
+            ("message", Some(value)) => {
+                let swallowed = WITH_VALUES.iter().find(|word| value.contains(&format!(",{word}=")));
+                if let Some(word) = swallowed {
+                    self.wrong.push(format!(
+                        "`message` comes last, all behind it is a part of it: put `{word}=` before it (or a space behind the comma)"
+                    ));
+                }
+                self.message = Some(value.to_owned());
+            }
             ("delay", Some(value)) => match humantime::parse_duration(value) {
                 Ok(delay) if delay <= LONGEST_DELAY => self.delay = Some(delay),
                 _ => self.wrong.push("`delay` is a time of at most 10min, as 300ms or 2s".to_owned()),
@@ -376,6 +392,11 @@ mod tests {
         for text in ["sts:rotate", "sts:expire", "sts:missing=Token", "web:missing=SessionToken", "sts/:hang"] {
             assert_eq!(wrong(text).len(), 1, "{text}");
         }
+        // What was meant to be a word is not to become a part of the message, and the fault without end.
+        let swallowed = wrong("web:status=503,message=hello, times=2,times=2,delay=1s");
+        assert_eq!(swallowed.len(), 1, "{swallowed:#?}");
+        assert!(swallowed[0].contains("`message` comes last"), "{swallowed:#?}");
+        assert!(wrong("web:hang;db:drop").iter().any(|why| why.contains("`;` separates faults")));
         let both = parse_all(&["web:hang=2".to_owned(), "web:hang".to_owned(), "drop".to_owned()]);
         assert_eq!(both.unwrap_err().to_string().lines().count(), 2);
     }

@@ -77,9 +77,10 @@ pub enum Refusal {
         /// What there is.
         there: Vec<&'static str>,
     },
-    /// Sessions come from real STS and nobody has allowed it.
+    /// Sessions come from another STS than the embedded one and nobody has allowed it.
     #[error(
-        "sessions come from real STS, where nothing is made to fail unless the proxy was started with --allow-faults"
+        "sessions do not come from the STS that dev and exec --emulate start themselves: elsewhere nothing is made to fail unless the \
+         proxy is started with --allow-faults"
     )]
     NotAllowed,
     /// It needs the embedded STS.

@@ -32,6 +32,11 @@ fn a_task_that_is_added_is_served_as_its_role_and_the_same_again_changes_nothing
     assert_eq!(sts.assume_role_calls().len(), 1);
     let other = place.run(&format!("add --task-arn {} --role-arn {}-2", task.arn(), task.role_arn()));
     assert_eq!(refusal(&other), (1, "TaskConflict".to_owned()));
+    for command in ["rm", "rotate", "refresh"] {
+        let ended = place.run(&format!("{command} {} --role-kind execution", task.arn()));
+        assert!(ended.code() == 1 && ended.stderr.contains("has no execution role"), "{command}: {}", ended.stderr);
+    }
+    assert_eq!(read(&proxy, &again).status, 200);
 }
 
 #[test]

@@ -31,6 +31,7 @@ mod http;
 mod http_proxies;
 mod link_local;
 mod local_endpoints;
+mod misuse;
 mod neighbours;
 mod netns;
 mod network;

@@ -173,7 +173,8 @@ fn a_file_that_says_nothing_ends_no_task_and_one_that_ends_them_is_told_with_how
         "{log}"
     );
     assert_eq!(status(&proxy, &tasks[0]), 400);
-    assert_eq!(get(operations(&proxy), "/readyz").status, 200);
+    // The log has it a moment before.
+    until("ready", || get(operations(&proxy), "/readyz").status == 200);
 }
 
 #[test]

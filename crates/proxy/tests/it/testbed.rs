@@ -227,6 +227,19 @@ fn a_fault_that_changes_a_good_answer_waits_for_one_and_is_told_of_no_other() {
     exec.end();
 }
 
+#[test]
+fn who_waits_when_the_proxy_ends_is_told_that() {
+    let exec = Exec::start("");
+    let address: SocketAddr = exec.variables["TASKCREDS_CONTROL"].strip_prefix("http://").unwrap().parse().unwrap();
+    let mut waiting = Connection::open(address);
+    waiting.send(format!("GET /journal?count=100&timeout=60s HTTP/1.1\r\nHost: {address}\r\n\r\n"));
+    // Accepted after it and answered, so the one that waits is accepted.
+    assert_eq!(exec.journal("").len(), 1);
+    exec.end();
+    let answer = waiting.answer();
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (503, Some("ProxyEnds")), "{}", answer.body);
+}
+
 /// The JSON of a spoiled answer, which the client of these tests would not take for a session.
 fn raw_json(exec: &Exec, fault: &str) -> Value {
     exec.fault(fault);
@@ -407,6 +420,14 @@ fn the_commands_fault_and_journal_do_what_they_say_and_their_exit_status_tells_i
     assert_eq!(run("journal", "assert --role another --count 0").code(), 0);
     assert_eq!(run("fault", "add sts/another:access-denied").code(), 0);
     exec.process.logs("of a role that no task has: no role is called another: there is demo");
+    let long = run("journal", "wait --timeout 11min");
+    assert!(long.code() == 64 && long.stderr.contains("at most 10min"), "{}", long.stderr);
+    let list = run("fault", "add exec:hang;exec:drop");
+    assert!(list.code() == 64 && list.stderr.contains("`;` separates faults"), "{}", list.stderr);
+    assert_eq!(run("fault", "add sts/other:hang sts:drop,times=1").code(), 0);
+    let cleared = run("fault", "clear sts");
+    assert!(cleared.code() == 0 && cleared.stderr.contains("sts/other"), "{}", cleared.stderr);
+    assert_eq!(run("fault", "clear sts/other").stderr, "");
     let nobody = rig::taskcreds("fault").args("ls --control http://127.0.0.1:1").run();
     assert_eq!(nobody.code(), 69, "{}", nobody.stderr);
     assert_eq!(rig::taskcreds("journal").arg("ls").run().code(), 64);
