@@ -405,7 +405,7 @@ fn the_commands_fault_and_journal_do_what_they_say_and_their_exit_status_tells_i
         ("journal", "wait --task exce --timeout 10ms", "after 10ms: no task is called exce: there is exec"),
         ("journal", "assert --task exce --count 1", "not 1: no task is called exce: there is exec"),
         ("journal", "assert --action GetCredential --count 0", "there are GetCredentials, AssumeRole, "),
-        ("journal", "wait --action GetCredential --timeout 1h", "no action is called GetCredential: "),
+        ("journal", "wait --action GetCredential --timeout 10min", "no action is called GetCredential: "),
         ("journal", "assert --place sts --action GetCredentials --count 0", "there are AssumeRole, "),
         ("fault", "clear exce", "there is exec"),
         ("fault", "clear stss", "there is exec"),
