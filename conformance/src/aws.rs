@@ -1,13 +1,13 @@
 //! What the clients find besides the proxy: an S3 that knows sessions, and an instance metadata service that nobody should ask.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -19,14 +19,23 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
-/// The sessions that S3 takes: access key id and session token.
-pub type Sessions = Arc<Mutex<HashSet<(String, String)>>>;
+/// What S3 knows of sessions.
+#[derive(Default)]
+pub struct Known {
+    /// Those that it takes, by access key id and session token, and when they end.
+    pub ends: HashMap<(String, String), SystemTime>,
+    /// The access key ids of those that have signed a call.
+    pub signed: BTreeSet<String>,
+}
+
+/// The sessions that S3 takes.
+pub type Sessions = Arc<Mutex<Known>>;
 
 type Answering = Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>;
 type Answer = Arc<dyn Fn(Request<Incoming>) -> Answering + Send + Sync>;
 
-/// An S3 with one empty bucket. It takes a request with a session that it knows and looks at no signature: what is shown is which
-/// credentials a client has.
+/// An S3 with one empty bucket. It takes a request with a session that it knows and that has not ended, and looks at no signature: what is shown
+/// is which credentials a client has.
 ///
 /// # Errors
 /// The system's.
@@ -39,18 +48,19 @@ async fn list(request: Request<Incoming>, sessions: Sessions) -> Response<Full<B
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let key = header("authorization").split_once("Credential=").and_then(|(_, rest)| rest.split('/').next());
     let session = (key.unwrap_or_default().to_owned(), header("x-amz-security-token").to_owned());
-    let is_known = || sessions.lock().unwrap_or_else(PoisonError::into_inner).contains(&session);
+    let ends = || sessions.lock().unwrap_or_else(PoisonError::into_inner).ends.get(&session).copied();
     // The suite learns of a session a moment after its client.
     for _ in 0..50 {
-        if key.is_none() || is_known() {
+        if key.is_none() || ends().is_some() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    if !is_known() {
-        let refusal = "<Error><Code>InvalidAccessKeyId</Code><Message>no such session</Message></Error>";
-        return xml(StatusCode::FORBIDDEN, refusal);
-    }
+    match ends() {
+        None => return refusal("InvalidAccessKeyId", "no such session"),
+        Some(end) if end <= SystemTime::now() => return refusal("ExpiredToken", "the session has ended"),
+        Some(_) => sessions.lock().unwrap_or_else(PoisonError::into_inner).signed.insert(session.0),
+    };
     let (path, query) = (request.uri().path().trim_matches('/'), request.uri().query().unwrap_or_default());
     if path.split_once('/').is_some_and(|(_, key)| !key.is_empty()) {
         return xml(StatusCode::NOT_FOUND, "<Error><Code>NoSuchKey</Code><Message>no such key</Message></Error>");
@@ -96,8 +106,12 @@ pub fn instance_metadata(runtime: &Handle) -> io::Result<Arc<AtomicUsize>> {
     Ok(asked)
 }
 
-fn xml(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
+fn refusal(code: &str, message: &str) -> Response<Full<Bytes>> {
+    xml(StatusCode::FORBIDDEN, format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>"))
+}
+
+fn xml(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/xml"));
     response

@@ -166,6 +166,14 @@ pub struct Reply {
     pub took: Duration,
 }
 
+impl Reply {
+    /// How long it took, for the table.
+    #[must_use]
+    pub fn seconds(&self) -> String {
+        format!("{:.1} s", self.took.as_secs_f64())
+    }
+}
+
 #[derive(Deserialize)]
 struct Line {
     ok: bool,

@@ -1,4 +1,4 @@
-//! What stands in front of a server: it lets through, waits, keeps silent, or answers the next request itself.
+//! What stands in front of a server: it lets through, waits, keeps silent, or answers requests itself.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,8 +24,24 @@ struct Shared {
     upstream: SocketAddr,
     mode: Mode,
     header: &'static str,
-    answer: Mutex<Option<String>>,
+    answer: Mutex<Answer>,
     first: Mutex<Option<Action>>,
+}
+
+/// What the next requests are answered in place of the server.
+#[derive(Default)]
+struct Answer {
+    bytes: String,
+    left: usize,
+    given: usize,
+}
+
+impl Answer {
+    fn next(&mut self) -> Option<String> {
+        self.left = self.left.checked_sub(1)?;
+        self.given += 1;
+        Some(self.bytes.clone())
+    }
 }
 
 type Action = Box<dyn FnOnce() + Send>;
@@ -69,19 +85,22 @@ impl Front {
         *lock(&self.shared.first) = Some(Box::new(action));
     }
 
-    /// Answers the next request itself, with this status and these headers and a JSON error.
-    pub fn answer_once(&self, status: u16, headers: &str) {
-        let body = format!("{{\"code\":\"Busy\",\"message\":\"{status}\",\"Code\":\"Busy\",\"Message\":\"{status}\"}}");
-        *lock(&self.shared.answer) = Some(format!(
+    /// Answers the next requests itself, so many times, with this status, an error as the proxy writes them, and these headers.
+    pub fn answer(&self, times: usize, status: u16, code: &str, message: &str, headers: &str) {
+        let body = format!(
+            "{{\"code\":\"{code}\",\"message\":\"{message}\",\"HTTPErrorCode\":{status},\"Code\":\"{code}\",\"Message\":\"{message}\"}}"
+        );
+        let bytes = format!(
             "HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}",
             body.len()
-        ));
+        );
+        *lock(&self.shared.answer) = Answer { bytes, left: times, given: 0 };
     }
 
-    /// Whether that request has come.
+    /// How many of those requests have come.
     #[must_use]
-    pub fn has_answered(&self) -> bool {
-        lock(&self.shared.answer).is_none()
+    pub fn answered(&self) -> usize {
+        lock(&self.shared.answer).given
     }
 }
 
@@ -111,7 +130,7 @@ async fn pass(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
             return Ok(());
         }
     }
-    let answer = lock(&shared.answer).take();
+    let answer = lock(&shared.answer).next();
     if let Some(answer) = answer {
         stream.write_all(answer.as_bytes()).await?;
         return stream.shutdown().await;

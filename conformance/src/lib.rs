@@ -8,7 +8,11 @@
 pub mod aws;
 pub mod cases;
 pub mod clients;
+mod errors;
 pub mod front;
+mod limits;
 pub mod report;
 pub mod run;
+mod time;
+mod ways;
 pub mod world;

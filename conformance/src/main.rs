@@ -20,16 +20,16 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Inside {
-    /// What runs in the namespace of one client.
+    /// What runs in one namespace: the cases of one table with one client.
     #[command(hide = true)]
-    Inside { client: String },
+    Inside { client: String, group: String },
 }
 
 fn main() -> io::Result<ExitCode> {
     let arguments = Arguments::parse();
     let places = run::Places::beside(&std::env::current_exe()?)?;
-    if let Some(Inside::Inside { client }) = arguments.command {
-        run::inside(&places, &client, &mut io::stdout().lock())?;
+    if let Some(Inside::Inside { client, group }) = arguments.command {
+        run::inside(&places, &client, &group, &mut io::stdout().lock())?;
         return Ok(ExitCode::SUCCESS);
     }
     let outcomes = run::all(&places, arguments.client.as_deref());

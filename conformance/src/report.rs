@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::cases::{ASKS_THE_INSTANCE, CASES, FEW_TRIES, TOLD, Verdict};
-use crate::run::Outcome;
+use crate::cases::{CASES, Cell, ERRORS, Verdict};
+use crate::run::{Cells, Outcome};
 
 /// Where the table is.
 pub const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/sdk-compatibility.md");
@@ -13,9 +13,6 @@ const HEAD: &str = include_str!("head.md");
 const UNAVAILABLE: &str = include_str!("../clients/UNAVAILABLE.md");
 /// What is not compared begins here.
 const READS: &str = "## What the user reads";
-/// The errors whose texts the page has, and how much of them in characters.
-const READ: [&str; 2] = ["unknown-id", "denied"];
-const LONGEST: usize = 300;
 
 /// The whole page.
 #[must_use]
@@ -34,15 +31,8 @@ pub fn table(outcomes: &[Outcome]) -> String {
             let Ok((version, cells)) = &outcome.cells else { continue };
             let _ = write!(page, "| {} {version} |", outcome.client.title);
             for case in &cases {
-                let cell = cells.get(case.name).map_or_else(
-                    || "not run".to_owned(),
-                    |cell| match cell.verdict {
-                        Verdict::Good => format!("✓ {}", cell.text),
-                        Verdict::Client => format!("– {}", cell.text),
-                        Verdict::Bad => format!("✗ {}", cell.text),
-                    },
-                );
-                let _ = write!(page, " {} |", cell.replace(['|', '\n'], " ").trim_end());
+                let cell = cells.get(case.name).map_or_else(|| "not run".to_owned(), cell);
+                let _ = write!(page, " {cell} |");
             }
             page.push('\n');
         }
@@ -53,31 +43,47 @@ pub fn table(outcomes: &[Outcome]) -> String {
         }
     }
     let _ = writeln!(page, "\n{}\n{READS}\n", UNAVAILABLE.replacen("# ", "## ", 1));
-    page += "The beginning of it, with ports and ids left out.\n\n| client | 400, unknown id | 403, STS refuses the role |\n|---|---|---|\n";
+    page += "Shortened; `…` is what was left out, or differs from run to run.\n\n| client | error | text |\n|---|---|---|\n";
     for outcome in outcomes {
         let Ok((_, cells)) = &outcome.cells else { continue };
-        let _ = write!(page, "| {} |", outcome.client.title);
-        for case in READ {
-            let reads = cells.get(case).and_then(|cell| cell.reads.as_deref()).unwrap_or("–");
-            let _ = write!(page, " {} |", shown(reads));
+        for (text, errors) in texts(cells) {
+            let _ = writeln!(page, "| {} | {errors} | {} |", outcome.client.title, escaped(text));
         }
-        page.push('\n');
     }
     page
 }
 
-/// A text in a cell: its beginning, and what another run has different as `…`.
-fn shown(text: &str) -> String {
-    let is_changing = |word: &str| {
-        let digits = word.chars().filter(char::is_ascii_digit).count();
-        word.contains("/tmp/") || word.contains("127.0.0.1:") || (word.len() >= 12 && digits * 3 >= word.len())
+/// A cell: its mark, what every run has, and in parentheses what another run may have different.
+fn cell(cell: &Cell) -> String {
+    let mark = match cell.verdict {
+        Verdict::Good => "✓",
+        Verdict::Chance => "±",
+        Verdict::Client => "–",
+        Verdict::Bad => "✗",
     };
-    let words = text.split_whitespace().map(|word| if is_changing(word) { "…" } else { word });
-    let text = words.collect::<Vec<_>>().join(" ").replace('|', "/").replace('<', "&lt;");
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{} …", text.get(..end).unwrap_or_default()),
-        None => text,
+    let figures = if cell.figures.is_empty() { String::new() } else { format!("({})", cell.figures) };
+    let parts = [mark, &cell.text, &figures].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
+    escaped(&parts.join(" "))
+}
+
+fn escaped(text: &str) -> String {
+    text.replace(['|', '\n'], " ").replace('<', "&lt;")
+}
+
+/// What the user of a client reads, and in which cases.
+fn texts(cells: &Cells) -> Vec<(&str, String)> {
+    let errors = || CASES.iter().filter(|case| case.group == ERRORS);
+    let mut texts: Vec<(&str, Vec<&str>)> = Vec::new();
+    for case in errors() {
+        let Some(reads) = cells.get(case.name).and_then(|cell| cell.reads.as_deref()) else { continue };
+        match texts.iter_mut().find(|(text, _)| *text == reads) {
+            Some((_, titles)) => titles.push(case.title),
+            None => texts.push((reads, vec![case.title])),
+        }
     }
+    let named =
+        |titles: Vec<&str>| if titles.len() == errors().count() { "each".to_owned() } else { titles.join("; ") };
+    texts.into_iter().map(|(text, titles)| (text, named(titles))).collect()
 }
 
 /// What is not as it has to be.
@@ -97,15 +103,13 @@ pub fn faults(outcomes: &[Outcome]) -> Vec<String> {
     faults
 }
 
-/// The page without what another run makes different: counts and times, and what users read.
+/// The page without what another run may have different: what stands in the parentheses of a cell, and what users read.
 #[must_use]
 pub fn without_figures(page: &str) -> Vec<String> {
     let cell = |cell: &str| {
         let cell = cell.trim();
-        let flags = [TOLD, ASKS_THE_INSTANCE].into_iter().filter(|flag| cell.contains(*flag)).collect::<String>();
-        match cell.split_once(' ') {
-            Some(("✓", _)) => format!("✓{flags}"),
-            Some(("–", why)) if why.starts_with(FEW_TRIES) => "✓".to_owned(),
+        match cell.split_once(" (") {
+            Some((text, _)) if text.starts_with(['✓', '±', '–']) => text.to_owned(),
             _ => cell.to_owned(),
         }
     };
@@ -115,4 +119,25 @@ pub fn without_figures(page: &str) -> Vec<String> {
         None => line.to_owned(),
     };
     compared.map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compared(text: &str) -> Vec<String> {
+        without_figures(&format!("| C++ (pyarrow) 26.0.1 | {text} |"))
+    }
+
+    #[test]
+    fn counts_and_times_in_parentheses_are_not_compared_and_all_else_is() {
+        assert_eq!(compared("✓ 3×, told (3.6 s)"), compared("✓ 3×, told (4.1 s)"));
+        assert_eq!(compared("± (2nd, 1.2 s)"), compared("± (asks twice)"));
+        let different =
+            ["✓ 3×, told (3.6 s)", "✓ 3× (3.6 s)", "✓ 1×, told (3.6 s)", "± (asks twice)", "– asks twice", "✓ (1.2 s)"];
+        for (at, one) in different.iter().enumerate() {
+            assert!(different.iter().skip(at + 1).all(|other| compared(one) != compared(other)), "{one}");
+        }
+        assert_ne!(compared("✓"), without_figures("| C++ (other) 26.0.1 | ✓ |"));
+    }
 }

@@ -1,13 +1,13 @@
 //! What one case happens in: an STS, the real binary, and what stands between them.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use taskcreds_sts_emulator::{AccessKey, Emulator, Options, Role, Roles};
@@ -28,8 +28,6 @@ const OWN_AGENT: &str = "conformance";
 /// What is there for all cases of a client.
 pub struct Surroundings {
     runtime: Runtime,
-    sessions: Sessions,
-    s3: SocketAddr,
     /// How many requests the instance metadata service has had.
     pub metadata_requests: Arc<AtomicUsize>,
     binary: PathBuf,
@@ -43,10 +41,8 @@ impl Surroundings {
     /// The system's.
     pub fn new(binary: &Path, installed: Installed) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let sessions = Sessions::default();
-        let s3 = aws::s3(runtime.handle(), Arc::clone(&sessions))?;
         let metadata_requests = aws::instance_metadata(runtime.handle())?;
-        Ok(Self { runtime, sessions, s3, metadata_requests, binary: binary.to_owned(), installed })
+        Ok(Self { runtime, metadata_requests, binary: binary.to_owned(), installed })
     }
 }
 
@@ -63,7 +59,7 @@ pub struct Setup {
     pub denied: bool,
     /// What stands before STS.
     pub sts: Mode,
-    /// Seconds that a session has left when it is made, less than 900 by a slow clock of STS.
+    /// Seconds after which STS ends a session.
     pub left: u32,
     /// The task is registered by [`World::registers_at_first`] instead of being there from the start.
     pub is_unregistered: bool,
@@ -87,8 +83,11 @@ impl Default for Setup {
 pub struct World<'a> {
     around: &'a Surroundings,
     folder: TempDir,
+    emulator: Emulator,
     key: AccessKey,
     sts: SocketAddr,
+    sessions: Sessions,
+    s3: SocketAddr,
     before_sts: Front,
     proxy: Option<Proxy>,
     /// Where the proxy listens.
@@ -126,23 +125,24 @@ impl<'a> World<'a> {
     /// The system's, or what the proxy has said instead of starting.
     pub fn new(around: &'a Surroundings, setup: Setup) -> io::Result<Self> {
         let runtime = around.runtime.handle();
-        let slow = Duration::from_secs(u64::from(900_u32.saturating_sub(setup.left)));
         let roles = if setup.denied {
             Roles::Listed(vec![Role { arn: "arn:aws:iam::111122223333:role/other".to_owned(), ..Role::default() }])
         } else {
             Roles::Any
         };
-        let emulator =
-            Emulator::new(Options { clock: Arc::new(move || SystemTime::now() - slow), roles, ..Options::default() });
+        let emulator = Emulator::new(Options { session_seconds: Some(setup.left), roles, ..Options::default() });
         let key = emulator.add_caller("arn:aws:iam::111122223333:user/proxy").map_err(io::Error::other)?;
         let listener = runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
         let sts = listener.local_addr()?;
-        runtime.spawn(emulator.run(listener, std::future::pending()));
+        runtime.spawn(emulator.clone().run(listener, std::future::pending()));
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let before_sts = Front::before(runtime, anywhere, sts, setup.sts, "")?;
         let (id, token) = (uuid::Uuid::new_v4().to_string(), format!("tok-{}", uuid::Uuid::new_v4().simple()));
-        let folder = tempfile::tempdir()?;
-        let mut world = Self { around, folder, key, sts, before_sts, proxy: None, address: anywhere, id, token, setup };
+        let (folder, sessions) = (tempfile::tempdir()?, Sessions::default());
+        let s3 = aws::s3(runtime, Arc::clone(&sessions))?;
+        let (proxy, address) = (None, anywhere);
+        let mut world =
+            Self { around, folder, emulator, key, sts, sessions, s3, before_sts, proxy, address, id, token, setup };
         world.write_config()?;
         world.address = world.start(setup.listen)?;
         world.wait_until_warm()?;
@@ -300,7 +300,7 @@ impl<'a> World<'a> {
             ("AWS_DEFAULT_REGION", "us-west-2".to_owned()),
             ("AWS_ENDPOINT_URL_STS", sts.clone()),
             ("CONFORMANCE_STS", sts),
-            ("CONFORMANCE_S3", format!("http://{}", self.around.s3)),
+            ("CONFORMANCE_S3", format!("http://{}", self.s3)),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
@@ -344,6 +344,21 @@ impl<'a> World<'a> {
         Ok(all)
     }
 
+    /// The access key ids of the sessions that have signed a call which STS or S3 has taken.
+    #[must_use]
+    pub fn signed(&self) -> BTreeSet<String> {
+        let of_s3 = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).signed.clone();
+        let calls = self.emulator.calls().into_iter();
+        let taken = calls.filter(|call| call.outcome == "Success" && call.caller_arn.as_deref() == Some(ARN));
+        of_s3.into_iter().chain(taken.filter_map(|call| call.caller_access_key_id)).collect()
+    }
+
+    /// What a user reads, without what is a secret of the task.
+    #[must_use]
+    pub fn without_secrets(&self, text: &str) -> String {
+        text.replace(&self.id, "…").replace(&self.token, "…")
+    }
+
     /// Fetches the credentials, for the S3 that has to know them.
     fn learn(&self) -> io::Result<Learnt> {
         let mut stream = TcpStream::connect_timeout(&self.address, Duration::from_secs(1))?;
@@ -358,9 +373,9 @@ impl<'a> World<'a> {
         let body: Value = serde_json::from_str(body)?;
         let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
         let key = text("AccessKeyId");
-        if let (Some(key), Some(token)) = (key.clone(), text("Token")) {
-            let sessions: &mut HashSet<_> = &mut self.around.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-            sessions.insert((key, token));
+        if let (Some(key), Some(token), Some(end)) = (key.clone(), text("Token"), text("Expiration")) {
+            let end = humantime::parse_rfc3339(&end).map_err(io::Error::other)?;
+            self.sessions.lock().unwrap_or_else(PoisonError::into_inner).ends.insert((key, token), end);
         }
         Ok(Learnt { status, key })
     }
