@@ -88,18 +88,8 @@ impl Audit {
     /// Records an answer of the credentials endpoint. Returns whether it may be given: always, unless records are required and this one
     /// could not be written.
     pub async fn answered(&self, answered: &Answered<'_>) -> bool {
-        let json = async {
-            match self.log_of(answered) {
-                Some(log) => self.put(log, &answered.json()).await,
-                None => true,
-            }
-        };
-        let ecs = async {
-            match &self.ecs {
-                Some(log) => self.put(log, &ecs::line(answered, self.container_instance_arn.as_deref())).await,
-                None => true,
-            }
-        };
+        let json = self.put(self.log_of(answered), || answered.json());
+        let ecs = self.put(self.ecs.as_ref(), || ecs::line(answered, self.container_instance_arn.as_deref()));
         // Both at once, so that two disks that hang are waited for no longer than one.
         let (json, ecs) = tokio::join!(json, ecs);
         json && ecs
@@ -128,11 +118,12 @@ impl Audit {
         self.refused.as_ref().filter(|_| answered.session.is_none()).or(self.json.as_ref())
     }
 
-    async fn put(&self, log: &Log, line: &[u8]) -> bool {
+    async fn put(&self, log: Option<&Log>, line: impl FnOnce() -> Vec<u8>) -> bool {
+        let Some(log) = log else { return true };
         if self.required {
-            return log.record(line).await;
+            return log.record(&line()).await;
         }
-        log.append(line).await;
+        log.append(&line()).await;
         true
     }
 
@@ -159,21 +150,28 @@ pub(crate) fn refused(file: &Path) -> PathBuf {
 }
 
 #[cfg(all(test, unix))]
-mod tests {
+pub(crate) mod tests {
     use std::fs::File;
 
     use super::*;
+
+    /// A pipe that is full until it is read, as a disk that hangs; open at both ends.
+    #[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    pub(crate) fn full_pipe(path: &Path) -> File {
+        rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+        let both = File::options().read(true).write(true).open(path).unwrap();
+        let full = File::options().write(true).open(path).unwrap();
+        rustix::fs::fcntl_setfl(&full, rustix::fs::OFlags::NONBLOCK).unwrap();
+        while io::Write::write(&mut &full, &[0; 4096]).is_ok() {}
+        both
+    }
 
     #[tokio::test(start_paused = true)]
     async fn two_disks_that_hang_are_waited_for_no_longer_than_one() {
         let folder = tempfile::tempdir().unwrap();
         let pipes = ["json", "refused", "ecs"].map(|name| {
             let path = folder.path().join(name);
-            rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
-            let both = File::options().read(true).write(true).open(&path).unwrap();
-            let full = File::options().write(true).open(&path).unwrap();
-            rustix::fs::fcntl_setfl(&full, rustix::fs::OFlags::NONBLOCK).unwrap();
-            while io::Write::write(&mut &full, &[0; 4096]).is_ok() {}
+            let both = full_pipe(&path);
             (path, both)
         });
         let rotation = Rotation { bytes: 1 << 30, age: Duration::from_secs(3600), keep: 1 };

@@ -220,6 +220,7 @@ mod tests {
     use super::*;
     use crate::audit::Settings;
     use crate::audit::log::{Counts, Place, Rotation};
+    use crate::audit::tests::full_pipe;
     use crate::http::way::Told;
 
     /// The disk takes its time over a record, and meanwhile the task is revoked.
@@ -227,13 +228,7 @@ mod tests {
     async fn invariant_6_a_task_that_is_revoked_while_its_record_is_written_gets_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("audit.log");
-        rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
-        let mut reader = std::fs::File::options().read(true).write(true).open(&file).unwrap();
-        // The pipe is full until it is read.
-        let full = std::fs::File::options().write(true).open(&file).unwrap();
-        rustix::fs::fcntl_setfl(&full, rustix::fs::OFlags::NONBLOCK).unwrap();
-        while std::io::Write::write(&mut &full, &[0; 4096]).is_ok() {}
-
+        let mut reader = full_pipe(&file);
         let rotation = Rotation { bytes: 1 << 20, age: Duration::from_secs(3600), keep: 1 };
         let json = Some(Place::File(file));
         let settings = Settings { json, ecs: None, rotation, required: true, container_instance_arn: None };
