@@ -97,6 +97,12 @@ impl RoleArn {
         &self.0
     }
 
+    /// The partition that the role is of: `aws`, `aws-cn`, `aws-us-gov`.
+    #[must_use]
+    pub fn partition(&self) -> &str {
+        self.0.split(':').nth(1).unwrap_or_default()
+    }
+
     /// The account that owns the role.
     #[must_use]
     pub fn account(&self) -> &str {

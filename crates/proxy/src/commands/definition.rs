@@ -126,7 +126,7 @@ fn task_arn(definition: &TaskDefinition, account: Account<'_>, region: Option<&s
     }
     let region = region.unwrap_or(own_task::DEFAULT_REGION);
     match role {
-        Some(role) => own_task::arn(own_task::partition(role), region, role.account()),
+        Some(role) => own_task::arn(role.partition(), region, role.account()),
         None => own_task::arn("aws", region, account.given.unwrap_or(own_task::DEMO_ACCOUNT)),
     }
 }

@@ -117,7 +117,7 @@ pub(super) async fn run(flags: cli::Dev, environment: &HashMap<String, String>) 
     let role = config.tasks.first().map(|task| &task.spec.role_arn);
     let caller = role.map_or_else(
         || embedded::user("aws", own_task::DEMO_ACCOUNT),
-        |role| embedded::user(own_task::partition(role), role.account()),
+        |role| embedded::user(role.partition(), role.account()),
     );
     let first = config.tasks.first().map(|task| task.arn.clone());
     let stop_sts = CancellationToken::new();

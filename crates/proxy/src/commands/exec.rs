@@ -132,7 +132,7 @@ impl Program {
                 return Err(usage(message));
             }
         };
-        let caller = embedded::user(own_task::partition(&role_arn), role_arn.account());
+        let caller = embedded::user(role_arn.partition(), role_arn.account());
         let task = own_task::for_this_run("exec", role_arn, region.as_deref(), session_tags)?;
         Ok(Self { task: Some(task), caller, container: None, region })
     }

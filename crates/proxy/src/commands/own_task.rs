@@ -30,11 +30,6 @@ pub(crate) fn demo_role(emulated: &Roles) -> Result<RoleArn, Failure> {
     RoleArn::new(DEMO_ROLE).map_err(|invalid| Failure::software("the demo role", invalid))
 }
 
-/// The partition that a role is of.
-pub(super) fn partition(role: &RoleArn) -> &str {
-    role.as_str().split(':').nth(1).unwrap_or("aws")
-}
-
 /// The ARN of a new task in the cluster `dev`.
 pub(super) fn arn(partition: &str, region: &str, account: &str) -> Result<TaskArn, Failure> {
     let task_id = uuid::Uuid::new_v4().simple();
@@ -49,7 +44,7 @@ pub(crate) fn for_this_run(
     region: Option<&str>,
     tags: SessionTagging,
 ) -> Result<NewTask, Failure> {
-    let arn = arn(partition(&role_arn), region.unwrap_or(DEFAULT_REGION), role_arn.account())?;
+    let arn = arn(role_arn.partition(), region.unwrap_or(DEFAULT_REGION), role_arn.account())?;
     of_arn(arn, RoleKind::Task, family, role_arn, tags)
 }
 

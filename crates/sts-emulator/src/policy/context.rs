@@ -9,6 +9,7 @@ mod given;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use super::arn::place;
 use super::document::{ASSUME_ROLE, SET_SOURCE_IDENTITY, TAG_SESSION};
 use super::ecs_source::EcsSource;
 use crate::Tag;
@@ -308,7 +309,7 @@ impl Context {
                 self.one(key, value);
             }
         }
-        if let Some(account) = call.role_arn.split(':').nth(4) {
+        if let Some(account) = place(&call.role_arn).1 {
             self.one("aws:ResourceAccount", account);
         }
         self.one("aws:SecureTransport", "true");

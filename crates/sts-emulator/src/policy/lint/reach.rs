@@ -1,6 +1,7 @@
 //! Whom a statement lets in beyond those whom its author has in mind: everybody, and a service that works for anybody. What counts is not
 //! that a key is asked for but that its values name an account or an organization: `StringLike "*"` holds nobody back.
 
+use super::super::arn::place;
 use super::super::condition::Condition;
 use super::super::context::ECS_TASKS;
 use super::super::document::{ASSUME_ROLE, Statement};
@@ -35,7 +36,7 @@ const CALLERS: [Named; 5] = [
 ];
 
 fn names_an_account(arn: &str) -> bool {
-    arn.split(':').nth(4).is_some_and(is_account)
+    place(arn).1.is_some_and(is_account)
 }
 
 fn is_plain(text: &str) -> bool {
