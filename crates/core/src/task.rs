@@ -1,7 +1,7 @@
 //! A task: who may ask, and for which session. Ids and tokens are secrets and are kept as digests only.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -82,12 +82,13 @@ pub struct Task {
     pub(crate) lease: Lease,
     /// Whether its last token is one that the configuration has replaced, and not one that it names.
     remembers: bool,
+    described: OnceLock<Box<str>>,
 }
 
 impl Task {
     /// A registration with a lease of its own.
     pub(crate) fn begin(registration: Registration) -> Self {
-        Self { registration, lease: Lease::begin(), remembers: false }
+        Self { registration, lease: Lease::begin(), remembers: false, described: OnceLock::new() }
     }
 
     /// The same registration, lease included, with these tokens; where there is one, the last present one stays valid beside it. One that
@@ -104,7 +105,7 @@ impl Task {
             _ => {}
         }
         let registration = Registration { tokens, ..self.registration.clone() };
-        Arc::new(Self { registration, lease: self.lease.clone(), remembers })
+        Arc::new(Self { registration, lease: self.lease.clone(), remembers, described: OnceLock::new() })
     }
 
     /// What it was registered with.
@@ -141,6 +142,11 @@ impl Task {
     #[must_use]
     pub fn lease(&self) -> &Lease {
         &self.lease
+    }
+
+    /// What every record of an answer says of this task. It is rendered by the first who asks, because nothing of it changes.
+    pub fn described(&self, render: impl FnOnce(&Self) -> Box<str>) -> &str {
+        self.described.get_or_init(|| render(self))
     }
 
     /// Whether one of the task's tokens is the one presented. Takes the same time whichever it is.

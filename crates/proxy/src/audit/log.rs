@@ -108,19 +108,17 @@ impl Log {
 
     /// Adds a line. Waits for room, but not for long.
     pub async fn append(&self, line: &[u8]) {
+        if !self.shared.adds(line) {
+            self.append_late(line).await;
+        }
+    }
+
+    async fn append_late(&self, line: &[u8]) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             let room = self.shared.room.notified();
-            {
-                let mut pending = self.shared.pending();
-                if pending.lines.len() < MOST_PENDING {
-                    self.shared.add(&mut pending, line, None);
-                    return;
-                }
-                if pending.is_behind {
-                    self.shared.lose(&mut pending);
-                    return;
-                }
+            if self.shared.adds(line) {
+                return;
             }
             if tokio::time::timeout_at(deadline, room).await.is_err() {
                 self.shared.lose(&mut self.shared.pending());
@@ -181,6 +179,19 @@ impl Sink {
 }
 
 impl Shared {
+    /// Adds a line if there is room for it, or loses it where nobody waits for room. Returns whether one of the two was done.
+    fn adds(&self, line: &[u8]) -> bool {
+        let mut pending = self.pending();
+        if pending.lines.len() < MOST_PENDING {
+            self.add(&mut pending, line, None);
+        } else if pending.is_behind {
+            self.lose(&mut pending);
+        } else {
+            return false;
+        }
+        true
+    }
+
     fn add(&self, pending: &mut MutexGuard<'_, Pending>, line: &[u8], waiting: Option<oneshot::Sender<bool>>) {
         // Those who do not wait for room have as much again.
         if pending.lines.len() >= 2 * MOST_PENDING {

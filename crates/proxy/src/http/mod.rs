@@ -18,6 +18,7 @@ pub(crate) mod stream;
 pub mod way;
 pub mod wire;
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -146,10 +147,25 @@ pub(crate) fn response(
 pub(crate) fn dated(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
     let length = response.body().size_hint().lower();
     response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
-    if let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now())) {
+    if let Some(date) = date() {
         response.headers_mut().insert(header::DATE, date);
     }
     response
+}
+
+/// The present second, written once a second by each thread.
+fn date() -> Option<HeaderValue> {
+    thread_local! {
+        static LAST: RefCell<Option<(u64, HeaderValue)>> = const { RefCell::new(None) };
+    }
+    let now = SystemTime::now();
+    let second = now.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+    LAST.with_borrow_mut(|last| {
+        if last.as_ref().is_none_or(|(written, _)| *written != second) {
+            *last = Some((second, HeaderValue::try_from(httpdate::fmt_http_date(now)).ok()?));
+        }
+        last.as_ref().map(|(_, date)| date.clone())
+    })
 }
 
 /// Binds one address of the endpoint.
