@@ -2,8 +2,7 @@
 //!
 //! Unlike the agent's, all ten fields are there on errors too, and the user agent is escaped, so that a line is always ten fields.
 
-use super::record::Answered;
-use humantime::format_rfc3339_millis as time;
+use super::record::{Answered, time};
 use taskcreds_core::RoleKind;
 
 /// One line, with its end.

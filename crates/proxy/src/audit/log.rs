@@ -108,18 +108,13 @@ impl Log {
 
     /// Adds a line. Waits for room, but not for long.
     pub async fn append(&self, line: &[u8]) {
-        if !self.shared.adds(line) {
-            self.append_late(line).await;
-        }
-    }
-
-    async fn append_late(&self, line: &[u8]) {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let mut deadline = None;
         loop {
             let room = self.shared.room.notified();
             if self.shared.adds(line) {
                 return;
             }
+            let deadline = *deadline.get_or_insert_with(|| tokio::time::Instant::now() + PATIENCE);
             if tokio::time::timeout_at(deadline, room).await.is_err() {
                 self.shared.lose(&mut self.shared.pending());
                 return;

@@ -6,7 +6,8 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use humantime::{Rfc3339Timestamp, format_rfc3339_millis as time};
+use humantime::Rfc3339Timestamp;
+pub(super) use humantime::format_rfc3339_millis as time;
 use serde::{Deserialize, Serialize, Serializer};
 use taskcreds_core::{IdDigest, Session, Settled, Task};
 
@@ -183,17 +184,19 @@ impl Answered<'_> {
         if let Some(session) = self.session {
             line.plain("accessKeyId", session.access_key_id());
         }
-        match (self.task, self.id) {
-            (Some(task), _) => {
+        let end = match self.task {
+            Some(task) => {
                 line.0.push(b',');
-                line.0.extend_from_slice(task.described(TaskLine::end).as_bytes());
+                task.described(TaskLine::end)
             }
-            (None, Some(id)) => {
-                line.shown("idDigest", id);
-                line.0.extend_from_slice(b"}\n");
+            None => {
+                if let Some(id) = self.id {
+                    line.shown("idDigest", id);
+                }
+                "}\n"
             }
-            (None, None) => line.0.extend_from_slice(b"}\n"),
-        }
+        };
+        line.0.extend_from_slice(end.as_bytes());
         line.0
     }
 }
